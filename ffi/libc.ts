@@ -1,0 +1,381 @@
+/**
+ * The C library of Linux: its symbols, its errno, and the errors made of them.
+ *
+ * Binding a symbol costs 0.15 to 0.3 ms, so symbols come in groups that are used together, and a group is bound when
+ * the first of its symbols is looked up. Nothing is opened when this module is imported.
+ *
+ * Two habits of the declarations: `size_t`, `off_t` and addresses are always passed as bigint; and a result that the
+ * kernel bounds below 2^31 (every `ssize_t` here) is declared `i32`, which returns a number without allocating. An
+ * allocation between a call and the look at errno may collect garbage, and that may change errno.
+ *
+ * @module
+ */
+
+import { getSystemErrorMap } from "node:util";
+
+const LIBRARY = "libc.so.6";
+
+/** What every descriptor needs, whatever is behind it. */
+const descriptorSymbols = {
+  // int *__errno_location(void);
+  __errno_location: { parameters: [], result: "pointer" },
+  // int close(int fd);
+  close: { parameters: ["i32"], result: "i32" },
+  // int fcntl(int fd, int op, ... /* arg */);   with a number: F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS
+  fcntl: { parameters: ["i32", "i32", "u64"], result: "i32" },
+  // int fcntl(int fd, int op, ... /* arg */);   with a struct flock *: F_OFD_SETLK, F_OFD_GETLK
+  fcntl_flock: { name: "fcntl", parameters: ["i32", "i32", "buffer"], result: "i32" },
+  // int statx(int dirfd, const char *restrict path, int flags, unsigned int mask, struct statx *restrict statxbuf);
+  statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
+} as const;
+
+/** Shared memory and its mappings. */
+const memorySymbols = {
+  // int memfd_create(const char *name, unsigned int flags);
+  memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
+  // int fallocate(int fd, int mode, off_t offset, off_t size);
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);   MAP_FAILED is (void *) -1
+  mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "isize" },
+  // int munmap(void *addr, size_t length);
+  munmap: { parameters: ["usize", "usize"], result: "i32" },
+} as const;
+
+/** What both ends of a Unix socket need. */
+const socketSymbols = {
+  // int socket(int domain, int type, int protocol);
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int socketpair(int domain, int type, int protocol, int sv[2]);
+  socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen);
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // ssize_t send(int sockfd, const void *buf, size_t len, int flags);
+  send: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
+  // ssize_t recv(int sockfd, void *buf, size_t len, int flags);
+  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
+  // ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags);
+  sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // ssize_t recvmsg(int sockfd, struct msghdr *msg, int flags);
+  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // int poll(struct pollfd *fds, nfds_t nfds, int timeout);
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+} as const;
+
+/** What only the listening end of a Unix socket needs. */
+const serverSymbols = {
+  // int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen);
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // int listen(int sockfd, int backlog);
+  listen: { parameters: ["i32", "i32"], result: "i32" },
+  // int accept4(int sockfd, struct sockaddr *restrict addr, socklen_t *restrict addrlen, int flags);
+  accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
+  // int getsockopt(int sockfd, int level, int optname, void *restrict optval, socklen_t *restrict optlen);
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  // int epoll_create1(int flags);
+  epoll_create1: { parameters: ["i32"], result: "i32" },
+  // int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
+  epoll_ctl: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  // int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
+  epoll_wait: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
+} as const;
+
+/** Files and directories. */
+const fileSymbols = {
+  // int open(const char *path, int flags, ... /* mode_t mode */);
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
+  pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+  // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
+  pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+  // int ftruncate(int fd, off_t length);
+  ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  // int flock(int fd, int op);
+  flock: { parameters: ["i32", "i32"], result: "i32" },
+  // int mkdir(const char *path, mode_t mode);
+  mkdir: { parameters: ["buffer", "u32"], result: "i32" },
+  // int unlink(const char *path);
+  unlink: { parameters: ["buffer"], result: "i32" },
+  // int rename(const char *oldpath, const char *newpath);
+  rename: { parameters: ["buffer", "buffer"], result: "i32" },
+  // int chmod(const char *path, mode_t mode);
+  chmod: { parameters: ["buffer", "u32"], result: "i32" },
+} as const;
+
+/** What a process knows about itself. */
+const processSymbols = {
+  // char *getenv(const char *name);
+  getenv: { parameters: ["buffer"], result: "pointer" },
+  // uid_t geteuid(void);
+  geteuid: { parameters: [], result: "u32" },
+} as const;
+
+const groups: readonly Deno.ForeignLibraryInterface[] = [
+  descriptorSymbols,
+  memorySymbols,
+  socketSymbols,
+  serverSymbols,
+  fileSymbols,
+  processSymbols,
+];
+
+/** The symbols of {@linkcode libc} with their types. */
+export type Libc = Deno.DynamicLibrary<
+  & typeof descriptorSymbols
+  & typeof memorySymbols
+  & typeof socketSymbols
+  & typeof serverSymbols
+  & typeof fileSymbols
+  & typeof processSymbols
+>["symbols"];
+
+/** A symbol as an interposer sees it. */
+export type LibcCall = (...args: unknown[]) => unknown;
+
+/**
+ * The bound C library. Looking up a symbol for the first time opens the library and binds the symbol's group.
+ *
+ * @throws {UnsupportedPlatformError} At that first look-up, where there is no such library or symbol.
+ * @throws {Deno.errors.NotCapable} At that first look-up, without `--allow-ffi`.
+ */
+export const libc: Libc = {} as Libc;
+
+/** The symbols as Deno bound them, so that a group is opened once however often it is interposed. */
+const bound = new Map<Deno.ForeignLibraryInterface, Record<string, LibcCall>>();
+
+let interposer: ((name: string, call: LibcCall) => LibcCall) | undefined;
+
+/** This thread's errno; a word of our own until the first symbol is bound, for then there was no call to set it. */
+let errnoWord = new Int32Array(1);
+
+for (const group of groups) deferBinding(group);
+
+/** Makes the first look-up of any symbol of a group bind the whole group. */
+function deferBinding(group: Deno.ForeignLibraryInterface): void {
+  for (const name of Object.keys(group)) {
+    Object.defineProperty(libc, name, {
+      configurable: true,
+      enumerable: true,
+      get(): unknown {
+        bindGroup(group);
+        return libc[name as keyof Libc];
+      },
+    });
+  }
+}
+
+/** Turns a group's accessors into plain properties, so that a call from then on costs one load more than the symbol. */
+function bindGroup(group: Deno.ForeignLibraryInterface): void {
+  for (const [name, call] of Object.entries(openGroup(group))) {
+    const value = interposer === undefined ? call : interposer(name, call);
+    Object.defineProperty(libc, name, { configurable: true, enumerable: true, value });
+  }
+}
+
+function openGroup(group: Deno.ForeignLibraryInterface): Record<string, LibcCall> {
+  let calls = bound.get(group);
+  if (calls === undefined) {
+    // Every call that can fail needs errno afterwards, and looking for it only then could change it.
+    if (group !== descriptorSymbols && !bound.has(descriptorSymbols)) openGroup(descriptorSymbols);
+    calls = openLibrary(group);
+    bound.set(group, calls);
+    if (group === descriptorSymbols) errnoWord = locateErrno(calls);
+  }
+  return calls;
+}
+
+function openLibrary(group: Deno.ForeignLibraryInterface): Record<string, LibcCall> {
+  if (Deno.build.os !== "linux") {
+    throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: this is ${Deno.build.os}, not Linux`);
+  }
+  try {
+    return Deno.dlopen(LIBRARY, group).symbols as Record<string, LibcCall>;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** errno is one word a thread, and a thread runs one instance of this module: its address need be asked for once. */
+function locateErrno(calls: Record<string, LibcCall>): Int32Array<ArrayBuffer> {
+  const location = calls.__errno_location!() as Deno.PointerObject;
+  return new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+}
+
+/**
+ * Puts a function of the caller's around every symbol, for tests of error paths: it may count, record, call on, or
+ * fail in the kernel's stead by {@linkcode setErrno} and a result of -1. Without one, nothing stands between a caller
+ * and the symbol.
+ *
+ * @param wrap Is given each symbol's name in {@linkcode libc} and the symbol, and answers what to call instead;
+ * `undefined` takes the interposer away.
+ */
+export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall) | undefined): void {
+  interposer = wrap;
+  for (const group of groups) deferBinding(group);
+}
+
+/**
+ * The error number of the last failed call. Right only in the very next expression after it: whatever allocates in
+ * between may change it.
+ *
+ * @returns The number, such as 2 for ENOENT.
+ */
+export function errno(): number {
+  return errnoWord[0]!;
+}
+
+/**
+ * Sets the error number, for an interposer that fails a call.
+ *
+ * @param number The number, such as 2 for ENOENT.
+ */
+export function setErrno(number: number): void {
+  errnoWord[0] = number;
+}
+
+/** The error numbers that code here and above decides on; the same on x86-64 and aarch64. */
+export const Errno = {
+  /** Operation not permitted. */
+  EPERM: 1,
+  /** No such file or directory. */
+  ENOENT: 2,
+  /** A signal handler ran before there was a result. */
+  EINTR: 4,
+  /** Not an open descriptor. */
+  EBADF: 9,
+  /** Not now, but perhaps later. */
+  EAGAIN: 11,
+  /** Not enough memory. */
+  ENOMEM: 12,
+  /** Permission denied. */
+  EACCES: 13,
+  /** The file is there already. */
+  EEXIST: 17,
+  /** Not a valid argument. */
+  EINVAL: 22,
+  /** Too many open descriptors in this process. */
+  EMFILE: 24,
+  /** Nobody reads at the other end. */
+  EPIPE: 32,
+  /** A path is too long. */
+  ENAMETOOLONG: 36,
+  /** A message is too long. */
+  EMSGSIZE: 90,
+  /** An accepted connection was gone before it was accepted. */
+  ECONNABORTED: 103,
+  /** The other end closed with something unread. */
+  ECONNRESET: 104,
+  /** Nobody listens at the other end. */
+  ECONNREFUSED: 111,
+} as const;
+
+/** A call of the C library that failed. */
+export class SystemError extends Error {
+  /** The name of the class. */
+  override readonly name = "SystemError";
+  /** The error number, such as 2. */
+  readonly errno: number;
+  /** The name of the error number, such as `"ENOENT"`. */
+  readonly code: string;
+  /** The call that failed, such as `"mmap"`. */
+  readonly call: string;
+
+  /**
+   * Makes an error.
+   *
+   * @param errno The error number.
+   * @param call The call that failed.
+   */
+  constructor(errno: number, call: string) {
+    // The map has libuv's numbers, which are the kernel's with a minus, and not all of them.
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+    super(`${call} failed: ${text} (${code})`);
+    this.errno = errno;
+    this.code = code;
+    this.call = call;
+  }
+}
+
+/** This machine has no C library that the code here can use: the reason is in the message. */
+export class UnsupportedPlatformError extends Error {
+  /** The name of the class. */
+  override readonly name = "UnsupportedPlatformError";
+}
+
+/**
+ * The result of a call, or the error it stands for.
+ *
+ * @param result What the call returned, as the argument's own expression: `check(libc.close(fd), "close")`.
+ * @param call The name of the call, for the message.
+ * @returns The result as a number.
+ * @throws {SystemError} When the result is -1.
+ */
+export function check(result: number | bigint, call: string): number {
+  const error = errno();
+  if (result === -1 || result === -1n) throw new SystemError(error, call);
+  return Number(result);
+}
+
+/**
+ * The result of a call that is made again as long as a signal handler interrupts it.
+ *
+ * @param call The name of the call, for the message.
+ * @param attempt Makes the call; its last expression is the call itself.
+ * @returns The result.
+ * @throws {SystemError} When the result is -1 and not for a signal.
+ */
+export function uninterrupted(call: string, attempt: () => number): number {
+  while (true) {
+    const result = attempt();
+    const error = errno();
+    if (result !== -1) return result;
+    if (error !== Errno.EINTR) throw new SystemError(error, call);
+  }
+}
+
+/**
+ * The result of a call that waits; interrupted by a signal handler, it is made again with the time that is left.
+ *
+ * @param call The name of the call, for the message.
+ * @param timeoutMs How long to wait at most, in milliseconds; -1 is for ever.
+ * @param wait Makes the call with a timeout as `poll` takes it: whole milliseconds that fit into an `int`, or -1.
+ * @returns The result.
+ * @throws {SystemError} When the result is -1 and not for a signal.
+ */
+export function waitThroughSignals(call: string, timeoutMs: number, wait: (timeoutMs: number) => number): number {
+  const deadline = timeoutMs < 0 ? Infinity : performance.now() + timeoutMs;
+  let remaining = timeoutMs;
+  while (true) {
+    // Rounded up, for a wait that ends early would be repeated by the caller without sleeping.
+    const result = wait(remaining < 0 ? -1 : Math.min(Math.ceil(remaining), 0x7fffffff));
+    const error = errno();
+    if (result !== -1) return result;
+    if (error !== Errno.EINTR) throw new SystemError(error, call);
+    if (timeoutMs >= 0) remaining = Math.max(0, deadline - performance.now());
+  }
+}
+
+const encoder = new TextEncoder();
+
+/**
+ * Text as C takes it: UTF-8 with a NUL behind it.
+ *
+ * @param text The text.
+ * @returns The bytes.
+ * @throws {TypeError} When the text has a NUL in it, where C would end it.
+ */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  if (text.includes("\0")) throw new TypeError(`Cannot pass ${JSON.stringify(text)} to C: it has a NUL in it`);
+  return encoder.encode(text + "\0");
+}
+
+/**
+ * The address of a buffer that outlives its use, for structures that point to each other. Only for views on an
+ * `ArrayBuffer` made as such: the engine may move what a typed array allocated for itself.
+ *
+ * @param view The view whose first byte is meant; keep it reachable as long as the address is in use.
+ * @returns The address.
+ */
+export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(view));
+}

@@ -1,0 +1,120 @@
+/**
+ * Mappings of a descriptor's memory as ArrayBuffers that can be closed without harm.
+ *
+ * Reading a view after its pages are gone would end the process, and the engine knows nothing of the pages. So a
+ * mapping has exactly one ArrayBuffer, which is detached before the pages go: every view on it then has length 0.
+ *
+ * What detaching does not reach is a native operation that was given a view and runs on another thread, such as an
+ * asynchronous `pbkdf2`: it must be over before the mapping is closed. (Where such an operation is a system call, as
+ * reading and writing are, it fails with EFAULT and does no harm.)
+ *
+ * @module
+ */
+
+import { check, libc } from "./libc.ts";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+
+const NO_DESCRIPTOR = -1;
+
+/** Memory of a descriptor, mapped from its start. The descriptor may be closed; the mapping stays. */
+export class Mapping {
+  /** The memory; its length is 0 once the mapping is closed. */
+  readonly buffer: ArrayBuffer;
+  /** The length asked for, in bytes, also after closing. */
+  readonly byteLength: number;
+  /** Where the memory is in this process. */
+  readonly address: bigint;
+
+  #open = true;
+
+  /**
+   * Takes over pages that are mapped already; use {@linkcode mapShared} and its like.
+   *
+   * @param address Where the pages begin.
+   * @param byteLength How many bytes of them are of interest, from the first on.
+   */
+  constructor(address: bigint, byteLength: number) {
+    this.address = address;
+    this.byteLength = byteLength;
+    this.buffer = Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address)!, byteLength);
+  }
+
+  /**
+   * Detaches the buffer and gives the pages back. Closing again does nothing.
+   *
+   * Where the buffer was transferred away (`postMessage`, `structuredClone`, `ArrayBuffer.prototype.transfer`),
+   * somebody else reads these addresses now and cannot be stopped: the pages are replaced by private zeroes, which cut
+   * him off from the memory, and the addresses stay in use until the process ends.
+   *
+   * @returns `false` when the buffer had been transferred away.
+   * @throws {SystemError} ENOMEM when the process has too many mappings to change this one.
+   */
+  close(): boolean {
+    if (!this.#open) return true;
+    if (this.buffer.detached) {
+      map(
+        this.address,
+        this.byteLength,
+        PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+        NO_DESCRIPTOR,
+      );
+      this.#open = false;
+      return false;
+    }
+    this.buffer.transfer(0);
+    this.#open = false;
+    check(libc.munmap(this.address, BigInt(this.byteLength)), "munmap");
+    return true;
+  }
+}
+
+/**
+ * Maps memory to be read and written together with all others who map it.
+ *
+ * @param fd The descriptor, open for reading and writing; not sealed against writing.
+ * @param length How many bytes, above 0 and not above its size.
+ * @returns The mapping.
+ * @throws {SystemError} EPERM when a seal forbids it; ENOMEM, EINVAL, EBADF, EACCES.
+ */
+export function mapShared(fd: number, length: number): Mapping {
+  return new Mapping(map(0n, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd), length);
+}
+
+/**
+ * Maps memory to be read only. A store to it, and any atomic read-modify-write, ends the process; so its buffer is for
+ * code that only loads, and never for programs.
+ *
+ * @param fd The descriptor.
+ * @param length How many bytes, above 0 and not above its size.
+ * @returns The mapping.
+ * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
+ */
+export function mapReadOnly(fd: number, length: number): Mapping {
+  return new Mapping(map(0n, length, PROT_READ, MAP_SHARED, fd), length);
+}
+
+/**
+ * Maps memory to be read, where a stray store does no harm: it makes a private copy of its page, which from then on
+ * does not see what others write.
+ *
+ * @param fd The descriptor; it may be sealed against writing.
+ * @param length How many bytes, above 0 and not above its size.
+ * @returns The mapping.
+ * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
+ */
+export function mapPrivate(fd: number, length: number): Mapping {
+  return new Mapping(map(0n, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd), length);
+}
+
+/** The kernel rounds a length up to whole pages, here and in munmap. */
+function map(address: bigint, length: number, protection: number, flags: number, fd: number): bigint {
+  return BigInt(check(libc.mmap(address, BigInt(length), protection, flags, fd, 0n), "mmap"));
+}

@@ -1,0 +1,36 @@
+/**
+ * What a process knows about itself, by libc, so that `--allow-ffi` alone suffices.
+ *
+ * @module
+ */
+
+import { cString, libc } from "./libc.ts";
+
+/**
+ * An environment variable.
+ *
+ * @param name Its name.
+ * @returns Its value, or `undefined` when it is not set.
+ */
+export function environment(name: string): string | undefined {
+  const value = libc.getenv(cString(name));
+  return value === null ? undefined : Deno.UnsafePointerView.getCString(value);
+}
+
+/**
+ * The user this process acts for.
+ *
+ * @returns The effective user id.
+ */
+export function userId(): number {
+  return libc.geteuid();
+}
+
+/**
+ * The number of this process.
+ *
+ * @returns The process id.
+ */
+export function processId(): number {
+  return Deno.pid;
+}

@@ -1,0 +1,492 @@
+/**
+ * A datagram handle and the mailbox behind it.
+ *
+ * @module
+ */
+
+import { VmciError } from "./error.ts";
+import { formatHandle, type Handle, INVALID_HANDLE } from "./handle.ts";
+import { MAX_PAYLOAD_SIZE } from "./limits.ts";
+import type { Look, WaitOptions } from "./lane/waiting.ts";
+import { LaneConsumer } from "./lane/ring.ts";
+import type { SharedPages } from "./fabric/medium.ts";
+import type { Peer } from "./fabric/peer.ts";
+import type { Session } from "./fabric/session.ts";
+import { Outbox } from "./outbox.ts";
+
+/** One datagram as it was received. */
+export interface Datagram {
+  /** The handle it came from, as the broker knows it; {@linkcode INVALID_HANDLE} when the sender wants no answer. */
+  readonly source: Handle;
+  /** What was sent: 0 to 69,608 bytes, the receiver's own copy. */
+  readonly payload: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * One lane, seen from its receiver.
+ *
+ * @ignore Internal to the library.
+ */
+export class IncomingLane {
+  readonly number: number;
+  readonly source: Handle;
+  readonly consumer: LaneConsumer;
+  /** Who sends; `undefined` is this session itself. */
+  readonly peer: Peer | undefined;
+  /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
+  ended = false;
+  readonly #pages: SharedPages;
+
+  constructor(number: number, source: Handle, pages: SharedPages, peer: Peer | undefined) {
+    this.number = number;
+    this.source = source;
+    this.consumer = new LaneConsumer(pages.buffer);
+    this.peer = peer;
+    this.#pages = pages;
+  }
+
+  end(): void {
+    this.ended = true;
+    this.consumer.seal();
+  }
+
+  close(): void {
+    this.#pages.close();
+  }
+}
+
+/**
+ * What an endpoint needs of the facet that made it.
+ *
+ * @ignore Internal to the library.
+ */
+export interface EndpointOwner {
+  /** The session. */
+  readonly session: Session;
+  /** Called once when the endpoint is closed by the program. */
+  closed(endpoint: DatagramEndpoint): void;
+  /** Called when a lane is done with; `broken` when its sender wrote nonsense. */
+  laneDone(lane: IncomingLane, broken: boolean): void;
+}
+
+/**
+ * A datagram handle of this program (`VMCIDatagram_CreateHnd` made it): where others send to, and what datagrams sent
+ * from here have as their source.
+ *
+ * Datagrams are whole messages. From one source they arrive in order; several sources are served in turn. A datagram
+ * that was accepted is queued in shared memory: it is delivered even if its sender dies.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using vmci = await openVmci({ device: "memory:" });
+ * using a = vmci.datagrams.create();
+ * using b = vmci.datagrams.create();
+ *
+ * a.sendTo(b.handle, new TextEncoder().encode("hello"));
+ * const { source, payload } = await b.receive();
+ * assertEquals(source, a.handle);
+ * assertEquals(new TextDecoder().decode(payload), "hello");
+ * ```
+ */
+export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
+  /** Its handle: the own context and a number that is never given again. */
+  readonly handle: Handle;
+  readonly #owner: EndpointOwner;
+  readonly #session: Session;
+  readonly #outbox: Outbox;
+  readonly #lanes: IncomingLane[] = [];
+  /** The lane that is looked at first: the one after the lane that delivered last. */
+  #turn = 0;
+  #source: Handle = INVALID_HANDLE;
+  #closed = false;
+
+  /** @ignore Use {@linkcode Datagrams.create}. */
+  constructor(owner: EndpointOwner, handle: Handle) {
+    this.#owner = owner;
+    this.#session = owner.session;
+    this.handle = handle;
+    this.#outbox = new Outbox(owner.session, handle);
+  }
+
+  /**
+   * The source of the datagram that `receiveInto`, `receiveIntoSync` or `tryReceiveInto` took last;
+   * {@linkcode INVALID_HANDLE} for a sender who wants no answer, and before the first one.
+   *
+   * @returns A handle.
+   */
+  get source(): Handle {
+    return this.#source;
+  }
+
+  /**
+   * Whether it is closed.
+   *
+   * @returns `true` after {@linkcode DatagramEndpoint.close}, or when somebody with the right destroyed it.
+   */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Sends one datagram (`VMCIDatagram_SendTo`). It never waits: the datagram is queued or refused.
+   *
+   * @param destination Where to.
+   * @param payload 0 to 69,608 bytes; they are copied.
+   * @returns The number of bytes of the payload.
+   * @throws {VmciError} NO_RESOURCES when the receiver's queue is full; NO_ACCESS without DG_SEND on the destination, or
+   * by the coarse flags; INVALID_ARGS when there is no such destination, or the payload is too large; DST_UNREACHABLE
+   * for the hypervisor, and for a well-known handle that nobody owns; INVALID_RESOURCE when this endpoint is closed;
+   * UNAVAILABLE when the broker does not answer.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * assertEquals(endpoint.sendTo(endpoint.handle, new Uint8Array(64)), 64);
+   * ```
+   */
+  sendTo(destination: Handle, payload: Uint8Array): number {
+    if (this.#closed) throw this.#closedError("sendTo");
+    return this.#outbox.send("sendTo", destination, payload);
+  }
+
+  /**
+   * Whether a payload of that size could be sent now.
+   *
+   * @param destination Where to.
+   * @param size Bytes of payload, 0 to 69,608.
+   * @returns `true` when {@linkcode DatagramEndpoint.sendTo} would not find the queue full.
+   * @throws {VmciError} As `sendTo`, but for NO_RESOURCES.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assert } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * assert(endpoint.hasRoom(endpoint.handle, 1024));
+   * ```
+   */
+  hasRoom(destination: Handle, size: number): boolean {
+    if (this.#closed) throw this.#closedError("hasRoom");
+    return this.#outbox.hasRoom("hasRoom", destination, size);
+  }
+
+  /**
+   * Waits until a payload of that size can be sent.
+   *
+   * @param destination Where to.
+   * @param size Bytes of payload, 0 to 69,608.
+   * @param options How the wait may end.
+   * @returns When there is room. As long as nobody else sends from this endpoint, `sendTo` then succeeds.
+   * @throws {VmciError} As `sendTo`; TIMEOUT. The signal's reason when it was aborted.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * const payload = new Uint8Array(65536);
+   * endpoint.sendTo(endpoint.handle, payload);
+   * endpoint.sendTo(endpoint.handle, payload);
+   * assertEquals(endpoint.hasRoom(endpoint.handle, payload.length), false);
+   * setTimeout(() => endpoint.tryReceive());
+   * await endpoint.room(endpoint.handle, payload.length);
+   * endpoint.sendTo(endpoint.handle, payload);
+   * ```
+   */
+  async room(destination: Handle, size: number, options?: WaitOptions): Promise<void> {
+    if (this.#closed) throw this.#closedError("room");
+    await this.#outbox.room("room", destination, size, options);
+  }
+
+  /**
+   * As {@linkcode DatagramEndpoint.room}, without turning the event loop.
+   *
+   * @param destination Where to.
+   * @param size Bytes of payload, 0 to 69,608.
+   * @param timeout Milliseconds to wait at most; without it, the wait has no end.
+   * @throws {VmciError} As `room`; WOULD_BLOCK on `memory:`.
+   */
+  roomSync(destination: Handle, size: number, timeout: number = -1): void {
+    if (this.#closed) throw this.#closedError("roomSync");
+    this.#outbox.roomSync("roomSync", destination, size, timeout);
+  }
+
+  /**
+   * Waits for the next datagram (`VMCIDatagram_RecvFrom`).
+   *
+   * @param options How the wait may end.
+   * @returns The datagram.
+   * @throws {VmciError} TIMEOUT; INVALID_RESOURCE when this endpoint is or gets closed. The signal's reason when it was
+   * aborted.
+   *
+   * @example
+   * ```ts
+   * import { openVmci, VmciError } from "@vmci/vmci";
+   * import { assertEquals, assertRejects } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * const error = await assertRejects(() => endpoint.receive({ timeout: 1 }), VmciError);
+   * assertEquals(error.code, "TIMEOUT");
+   * ```
+   */
+  receive(options?: WaitOptions): Promise<Datagram> {
+    return this.#session.wait("receive", this.#lookForDatagram, options);
+  }
+
+  /**
+   * As {@linkcode DatagramEndpoint.receive}, without turning the event loop.
+   *
+   * @param timeout Milliseconds to wait at most; without it, the wait has no end.
+   * @returns The datagram.
+   * @throws {VmciError} As `receive`; WOULD_BLOCK on `memory:` when none is there.
+   */
+  receiveSync(timeout: number = -1): Datagram {
+    return this.#session.waitSync("receiveSync", this.#lookForDatagram, timeout);
+  }
+
+  /**
+   * The next datagram, if there is one.
+   *
+   * @returns The datagram, or `undefined`.
+   * @throws {VmciError} INVALID_RESOURCE when this endpoint is closed.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * assertEquals(endpoint.tryReceive(), undefined);
+   * ```
+   */
+  tryReceive(): Datagram | undefined {
+    this.#session.refresh();
+    return this.#lookForDatagram();
+  }
+
+  /**
+   * Waits for the next datagram and puts its payload into a buffer of the caller's; {@linkcode DatagramEndpoint.source}
+   * then says who sent it.
+   *
+   * @param buffer Where the payload goes, from its start.
+   * @param options How the wait may end.
+   * @returns The number of bytes of the payload.
+   * @throws {VmciError} NO_MEM when the buffer is too small: that datagram stays and is the next one delivered.
+   * Otherwise as `receive`.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * vmci.datagrams.sendTo(endpoint.handle, new Uint8Array([7, 8]));
+   * const buffer = new Uint8Array(4096);
+   * assertEquals(await endpoint.receiveInto(buffer), 2);
+   * assertEquals(buffer[1], 8);
+   * ```
+   */
+  receiveInto(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
+    return this.#session.wait("receiveInto", () => this.#takeInto("receiveInto", buffer), options);
+  }
+
+  /**
+   * As {@linkcode DatagramEndpoint.receiveInto}, without turning the event loop.
+   *
+   * @param buffer Where the payload goes, from its start.
+   * @param timeout Milliseconds to wait at most; without it, the wait has no end.
+   * @returns The number of bytes of the payload.
+   * @throws {VmciError} As `receiveInto`; WOULD_BLOCK on `memory:` when none is there.
+   */
+  receiveIntoSync(buffer: Uint8Array, timeout: number = -1): number {
+    const size = this.tryReceiveInto(buffer);
+    if (size !== undefined) return size;
+    return this.#session.waitSync("receiveIntoSync", () => this.#takeInto("receiveIntoSync", buffer), timeout);
+  }
+
+  /**
+   * Puts the next datagram's payload into a buffer of the caller's, if there is one. It allocates nothing.
+   *
+   * @param buffer Where the payload goes, from its start.
+   * @returns The number of bytes of the payload, or `undefined` when no datagram is there.
+   * @throws {VmciError} NO_MEM when the buffer is too small: that datagram stays and is the next one delivered;
+   * INVALID_RESOURCE when this endpoint is closed.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * assertEquals(endpoint.tryReceiveInto(new Uint8Array(4096)), undefined);
+   * ```
+   */
+  tryReceiveInto(buffer: Uint8Array): number | undefined {
+    this.#session.refresh();
+    return this.#takeInto("tryReceiveInto", buffer);
+  }
+
+  /**
+   * The datagrams as they come, until the endpoint is closed.
+   *
+   * @returns An iterator; several at once share the datagrams between them.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * for (let i = 1; i <= 3; i++) vmci.datagrams.sendTo(endpoint.handle, new Uint8Array(i));
+   *
+   * const sizes: number[] = [];
+   * for await (const { payload } of endpoint) {
+   *   if (sizes.push(payload.length) === 3) break;
+   * }
+   * assertEquals(sizes, [1, 2, 3]);
+   * ```
+   */
+  async *[Symbol.asyncIterator](): AsyncIterableIterator<Datagram> {
+    while (!this.#closed) {
+      let datagram: Datagram;
+      try {
+        datagram = await this.receive();
+      } catch (error) {
+        if (this.#closed) return;
+        throw error;
+      }
+      yield datagram;
+    }
+  }
+
+  /**
+   * Destroys the handle (`VMCIDatagram_DestroyHnd`): what is queued is dropped, its names go, and pending receives end
+   * with INVALID_RESOURCE. Closing again does nothing.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.shut();
+    this.#owner.closed(this);
+  }
+
+  /** As {@linkcode DatagramEndpoint.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * The endpoint is gone, whoever destroyed it.
+   *
+   * @ignore Internal to the library.
+   */
+  shut(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#outbox.close();
+    for (const lane of this.#lanes.splice(0)) {
+      this.#owner.laneDone(lane, false);
+      lane.close();
+    }
+    this.#session.waiting.wake();
+  }
+
+  /**
+   * The lanes out of it.
+   *
+   * @ignore Internal to the library.
+   */
+  get outbox(): Outbox {
+    return this.#outbox;
+  }
+
+  /**
+   * The lanes into it that still carry.
+   *
+   * @ignore Internal to the library.
+   */
+  incoming(): readonly IncomingLane[] {
+    return this.#lanes.filter((lane) => !lane.ended);
+  }
+
+  /**
+   * A lane was opened to it.
+   *
+   * @ignore Internal to the library.
+   */
+  addLane(lane: IncomingLane): void {
+    this.#lanes.push(lane);
+  }
+
+  #lookForDatagram: Look<Datagram> = () => {
+    const lane = this.#next();
+    if (lane === undefined) return undefined;
+    const payload = new Uint8Array(lane.consumer.peek());
+    this.#take(lane, payload);
+    return { source: lane.source, payload };
+  };
+
+  #takeInto(operation: string, buffer: Uint8Array): number | undefined {
+    const lane = this.#next();
+    if (lane === undefined) return undefined;
+    const size = lane.consumer.peek();
+    if (size > buffer.length) {
+      throw new VmciError("NO_MEM", {
+        operation,
+        handle: this.handle,
+        reason: `the next datagram has ${size} bytes, the buffer ${buffer.length}; ${MAX_PAYLOAD_SIZE} always suffice`,
+      });
+    }
+    this.#take(lane, buffer);
+    return size;
+  }
+
+  /** The first lane, in turn, that has a datagram; it stays the first until that is taken. */
+  #next(): IncomingLane | undefined {
+    if (this.#closed) throw this.#closedError("receive");
+    const lanes = this.#lanes;
+    for (let left = lanes.length; left > 0; left--) {
+      if (this.#turn >= lanes.length) this.#turn = 0;
+      const lane = lanes[this.#turn]!;
+      const size = lane.consumer.peek();
+      if (size >= 0) return lane;
+      if (size === -1 && !lane.ended) {
+        this.#turn++;
+        continue;
+      }
+      lanes.splice(this.#turn, 1);
+      this.#owner.laneDone(lane, size !== -1);
+      lane.close();
+    }
+    return undefined;
+  }
+
+  #take(lane: IncomingLane, into: Uint8Array): void {
+    this.#source = lane.source;
+    this.#turn++;
+    if (lane.consumer.take(into)) this.#session.nudge(lane.peer);
+  }
+
+  #closedError(operation: string): VmciError {
+    return new VmciError("INVALID_RESOURCE", {
+      operation,
+      handle: this.handle,
+      reason: `the datagram handle ${formatHandle(this.handle)} is closed`,
+    });
+  }
+}

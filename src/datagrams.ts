@@ -1,0 +1,267 @@
+/**
+ * The datagram API: whole messages between handles.
+ *
+ * @module
+ */
+
+import { DatagramEndpoint, type EndpointOwner, IncomingLane } from "./datagram_endpoint.ts";
+import { VmciError } from "./error.ts";
+import type { VmciEvent } from "./event.ts";
+import { type Handle, INVALID_HANDLE, isHandle } from "./handle.ts";
+import type { Session } from "./fabric/session.ts";
+import { type LaneEnd, Outbox, type OutgoingLane } from "./outbox.ts";
+
+/** How a datagram handle is made. */
+export interface CreateDatagramOptions {
+  /**
+   * The flag WELLKNOWN (1): the handle is `{ context: 1, resource: wellKnown }`, and belongs to whoever asked first.
+   * Ids below 1024 are reserved for TRUSTED contexts.
+   */
+  readonly wellKnown?: number | undefined;
+}
+
+/** The flags of the SDK's `VMCIDatagram_CreateHnd`. */
+export const DatagramFlag = {
+  /** A handle that the fabric picks. */
+  NONE: 0,
+  /** A handle of one's own choice in context 1. */
+  WELLKNOWN: 1,
+} as const;
+
+/**
+ * The datagram API of one {@linkcode Vmci}.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using vmci = await openVmci({ device: "memory:" });
+ * using server = vmci.datagrams.create();
+ * vmci.datagrams.sendTo(server.handle, new Uint8Array([1, 2, 3]));
+ * assertEquals((await server.receive()).payload, new Uint8Array([1, 2, 3]));
+ * ```
+ */
+export class Datagrams {
+  readonly #session: Session;
+  readonly #emit: (event: VmciEvent) => void;
+  readonly #endpoints = new Map<number, Map<number, DatagramEndpoint>>();
+  readonly #incoming = new Map<number, IncomingLane>();
+  /** What is sent without a source. */
+  readonly #anonymous: Outbox;
+  readonly #owner: EndpointOwner;
+
+  /** @ignore Use {@linkcode openVmci}. */
+  constructor(session: Session, emit: (event: VmciEvent) => void) {
+    this.#session = session;
+    this.#emit = emit;
+    this.#anonymous = new Outbox(session, INVALID_HANDLE);
+    this.#owner = {
+      session,
+      closed: (endpoint) => this.#destroyed(endpoint),
+      laneDone: (lane, broken) => this.#laneDone(lane, broken),
+    };
+    session.on("lane", ({ lane, source, destination, peer, fresh }, [memory, ...bell]) => {
+      if (fresh) session.adoptPeer(peer, bell);
+      const endpoint = this.#endpoint(destination);
+      if (endpoint === undefined) return session.medium.release(memory!);
+      const incoming = new IncomingLane(lane, source, session.medium.openLane(memory!), session.peer(peer));
+      this.#incoming.set(lane, incoming);
+      endpoint.addLane(incoming);
+    });
+    session.on("lane_closed", ({ lane, cause }) => {
+      if (cause !== "gone") this.#incoming.get(lane)?.end();
+      if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
+    });
+    session.onAnnounce(() => this.#announce());
+  }
+
+  /**
+   * Makes a datagram handle (`VMCIDatagram_CreateHnd`).
+   *
+   * @param options Which one; without it, one that the fabric picks.
+   * @returns The endpoint.
+   * @throws {VmciError} DUPLICATE_ENTRY when that well-known id is taken; NO_ACCESS when it is reserved, or this context
+   * is RESTRICTED; INVALID_ARGS when it is not an id; NO_RESOURCES when the context has its quota; UNAVAILABLE when the
+   * broker does not answer.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create({ wellKnown: 5000 });
+   * assertEquals(endpoint.handle, { context: 1, resource: 5000 });
+   * ```
+   */
+  create(options?: CreateDatagramOptions): DatagramEndpoint {
+    const wellKnown = options?.wellKnown;
+    const operation = "datagrams.create";
+    const { result } = this.#session.request({ operation }, "create_endpoint", {
+      resource: wellKnown ?? null,
+      wellKnown: wellKnown !== undefined,
+    });
+    const handle = Object.freeze(result.handle);
+    const endpoint = new DatagramEndpoint(this.#owner, handle);
+    let byResource = this.#endpoints.get(handle.context);
+    if (byResource === undefined) this.#endpoints.set(handle.context, byResource = new Map());
+    byResource.set(handle.resource, endpoint);
+    this.#session.keep({
+      type: "DATAGRAM",
+      handle,
+      size: 0,
+      creatorOnly: false,
+      share: undefined,
+      gone: () => this.#forget(endpoint),
+    });
+    return endpoint;
+  }
+
+  /**
+   * Sends one datagram without a source: the receiver sees {@linkcode INVALID_HANDLE} and cannot answer.
+   *
+   * @param destination Where to.
+   * @param payload 0 to 69,608 bytes; they are copied.
+   * @returns The number of bytes of the payload.
+   * @throws {VmciError} As {@linkcode DatagramEndpoint.sendTo}.
+   *
+   * @example
+   * ```ts
+   * import { INVALID_HANDLE, openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * vmci.datagrams.sendTo(endpoint.handle, new Uint8Array(0));
+   * assertEquals((await endpoint.receive()).source, INVALID_HANDLE);
+   * ```
+   */
+  sendTo(destination: Handle, payload: Uint8Array): number {
+    this.#session.assertOpen("datagrams.sendTo", destination);
+    return this.#anonymous.send("datagrams.sendTo", destination, payload);
+  }
+
+  /**
+   * Destroys a datagram handle that may be somebody else's (`VMCIDatagram_DestroyHnd`). For one's own,
+   * {@linkcode DatagramEndpoint.close} does the same.
+   *
+   * @param handle The handle.
+   * @throws {VmciError} NO_ACCESS without DESTROY_RESOURCE on it; NOT_FOUND when there is none.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assert } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * const endpoint = vmci.datagrams.create();
+   * vmci.datagrams.destroy(endpoint.handle);
+   * assert(endpoint.closed);
+   * ```
+   */
+  destroy(handle: Handle): void {
+    const operation = "datagrams.destroy";
+    if (!isHandle(handle)) throw new VmciError("INVALID_ARGS", { operation, reason: "that is not a handle" });
+    this.#session.request({ operation, handle }, "destroy", { type: "DATAGRAM", handle });
+    const endpoint = this.#endpoint(handle);
+    if (endpoint !== undefined) this.#forget(endpoint);
+  }
+
+  /**
+   * The Vmci is closed.
+   *
+   * @ignore Internal to the library.
+   */
+  close(): void {
+    this.#anonymous.close();
+    for (const byResource of [...this.#endpoints.values()]) {
+      for (const endpoint of [...byResource.values()]) endpoint.shut();
+    }
+    this.#endpoints.clear();
+  }
+
+  /**
+   * A peer is gone: what it sent is still delivered, what it had not read is lost.
+   *
+   * @ignore Internal to the library.
+   */
+  peerGone(peer: number): void {
+    const gone = this.#session.peer(peer);
+    for (const lane of this.#incoming.values()) {
+      if (lane.peer === gone) lane.end();
+    }
+    this.#closeOutgoing((lane) => lane.peer === gone, "gone");
+  }
+
+  #endpoint(handle: Handle): DatagramEndpoint | undefined {
+    return this.#endpoints.get(handle.context)?.get(handle.resource);
+  }
+
+  *#outboxes(): Iterable<Outbox> {
+    yield this.#anonymous;
+    for (const byResource of this.#endpoints.values()) {
+      for (const endpoint of byResource.values()) yield endpoint.outbox;
+    }
+  }
+
+  #closeOutgoing(which: (lane: OutgoingLane) => boolean, end: LaneEnd): void {
+    for (const outbox of this.#outboxes()) {
+      for (const lane of [...outbox.lanes()]) {
+        if (!which(lane)) continue;
+        const { destination } = lane;
+        const bytes = lane.producer.queued;
+        outbox.remove(lane, end);
+        if (end === "revoked") this.#emit({ type: "lane-revoked", destination });
+        else if (bytes > 0) this.#emit({ type: "datagrams-lost", destination, bytes });
+      }
+    }
+  }
+
+  #laneDone(lane: IncomingLane, broken: boolean): void {
+    this.#incoming.delete(lane.number);
+    // Its sender is told, and stops.
+    if (broken) this.#session.request({ operation: "receive" }, "close_lane", { lane: lane.number });
+  }
+
+  #destroyed(endpoint: DatagramEndpoint): void {
+    this.#forget(endpoint);
+    if (this.#session.closed) return;
+    const { handle } = endpoint;
+    try {
+      this.#session.request({ operation: "close", handle }, "destroy", { type: "DATAGRAM", handle });
+    } catch (error) {
+      // Without a broker it is gone all the same: nobody will announce it to the next one. And somebody else may have
+      // destroyed it just before.
+      const { code } = error as VmciError;
+      if (code !== "UNAVAILABLE" && code !== "NOT_FOUND") throw error;
+    }
+  }
+
+  #forget(endpoint: DatagramEndpoint): void {
+    const { context, resource } = endpoint.handle;
+    const byResource = this.#endpoints.get(context);
+    byResource?.delete(resource);
+    if (byResource?.size === 0) this.#endpoints.delete(context);
+    this.#session.forget("DATAGRAM", endpoint.handle);
+    endpoint.shut();
+  }
+
+  #announce(): void {
+    const operation = "announce";
+    for (const outbox of this.#outboxes()) {
+      for (const { number, destination } of [...outbox.lanes()]) {
+        const lane = { lane: number, source: outbox.source, destination, sender: true };
+        this.#session.request({ operation }, "announce_lane", lane);
+      }
+    }
+    for (const byResource of this.#endpoints.values()) {
+      for (const endpoint of byResource.values()) {
+        for (const { number, source } of endpoint.incoming()) {
+          const lane = { lane: number, source, destination: endpoint.handle, sender: false };
+          this.#session.request({ operation }, "announce_lane", lane);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Which medium a device's name means.
+ *
+ * @module
+ */
+
+import { VmciError } from "./error.ts";
+import type { ContextId } from "./handle.ts";
+import { environmentDefaults } from "./fabric/local/run_directory.ts";
+import { LocalMedium } from "./fabric/local/local_medium.ts";
+import { asVmciError } from "./fabric/local/system_failure.ts";
+import type { Medium } from "./fabric/medium.ts";
+import { MemoryMedium } from "./fabric/memory/memory_medium.ts";
+import type { Quota } from "./fabric/quota.ts";
+
+/** A medium, and the context that the environment names for this process. */
+export interface Device {
+  /** The medium. */
+  readonly medium: Medium;
+  /** The context, if the environment names one. */
+  readonly context: ContextId | undefined;
+}
+
+/**
+ * Finds the medium for a device's name: nothing for the fabric of this user, `memory:NAME`, `fabric:PATH` or a path.
+ *
+ * @param name The name as the program wrote it.
+ * @param start Whether to start the fabric where none runs.
+ * @param quota What each may hold, where this process starts it.
+ * @returns The medium.
+ * @throws {VmciError} UNAVAILABLE when there is no such device here; NO_ACCESS when it is somebody else's.
+ */
+export function openDevice(name: string | undefined, start: boolean, quota: Quota | undefined): Device {
+  if (name?.startsWith("memory:")) {
+    return { medium: new MemoryMedium(name.slice("memory:".length), quota), context: undefined };
+  }
+  if (name !== undefined) assertFabric(name);
+  const defaults = localDefaults();
+  const device = name ?? defaults.device;
+  if (device?.startsWith("memory:")) return openDevice(device, start, quota);
+  if (device !== undefined) assertFabric(device);
+  const path = device?.startsWith("fabric:") ? device.slice("fabric:".length) : device;
+  const medium = new LocalMedium({ path: path === "" ? undefined : path, start, quota });
+  return { medium, context: defaults.context };
+}
+
+function localDefaults(): ReturnType<typeof environmentDefaults> {
+  try {
+    return environmentDefaults();
+  } catch (error) {
+    throw asVmciError(error, "openVmci");
+  }
+}
+
+/** Devices of the SDK that this version does not drive are refused by name, before a path is looked at. */
+function assertFabric(device: string): void {
+  const real = device === "/dev/vmci" || device === "/dev/vsock" || device.startsWith("vsock:") ||
+    device.startsWith("\\\\.");
+  const scheme = /^([a-z][a-z0-9+.-]+):/.exec(device)?.[1];
+  if (!real && (scheme === undefined || scheme === "fabric")) return;
+  throw new VmciError("UNAVAILABLE", {
+    operation: "openVmci",
+    reason: real
+      ? `the device ${device} is not driven by this version; leave the device out to use the fabric`
+      : `there is no device '${device}'; there are fabric:PATH, a path, and memory:NAME`,
+  });
+}

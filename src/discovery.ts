@@ -1,0 +1,301 @@
+/**
+ * The discovery service: names for handles.
+ *
+ * @module
+ */
+
+import { VmciError } from "./error.ts";
+import { EventQueue } from "./event_queue.ts";
+import { type Handle, isHandle } from "./handle.ts";
+import type { WaitOptions } from "./lane/waiting.ts";
+import type { ResourceTypeName } from "./privilege.ts";
+import { nameFault } from "./fabric/protocol.ts";
+import type { Session } from "./fabric/session.ts";
+
+/** One name. */
+export interface DiscoveredName {
+  /** The name. */
+  readonly name: string;
+  /** What it stands for. */
+  readonly handle: Handle;
+  /** What kind of resource that is. */
+  readonly type: ResourceTypeName;
+}
+
+/** A name that came or went. */
+export interface NameChange extends DiscoveredName {
+  /** Which of the two. */
+  readonly change: "added" | "removed";
+}
+
+/** One watch: what is there, as far as the broker has said. */
+class NameWatch {
+  readonly prefix: string;
+  readonly exact: boolean;
+  readonly present = new Map<string, DiscoveredName>();
+  readonly #tell: (change: NameChange) => void;
+  /** While a new broker tells again what is there: what it has told so far. */
+  #confirmed: Set<string> | undefined;
+
+  constructor(prefix: string, exact: boolean, tell: (change: NameChange) => void) {
+    this.prefix = prefix;
+    this.exact = exact;
+    this.#tell = tell;
+  }
+
+  apply(change: "added" | "removed", entries: readonly DiscoveredName[]): void {
+    for (const entry of entries) {
+      if (change === "added") this.#confirmed?.add(entry.name);
+      if (this.present.has(entry.name) === (change === "added")) continue;
+      if (change === "added") this.present.set(entry.name, entry);
+      else this.present.delete(entry.name);
+      this.#tell({ change, ...entry });
+    }
+  }
+
+  /** There is a new broker. */
+  begin(): void {
+    this.#confirmed = new Set();
+  }
+
+  /** It has told everything: what it did not name has gone meanwhile. */
+  settle(): void {
+    const confirmed = this.#confirmed;
+    if (confirmed === undefined) return;
+    this.#confirmed = undefined;
+    this.apply("removed", [...this.present.values()].filter(({ name }) => !confirmed.has(name)));
+  }
+}
+
+/**
+ * The discovery service of one {@linkcode Vmci}: one flat table for the whole fabric. Names are compared byte by byte and
+ * have at most 276 bytes of UTF-8. A name goes with its handle.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using host = await openVmci({ device: "memory:" });
+ * using guest = await openVmci({ device: "memory:", contextId: 16 });
+ * using endpoint = host.datagrams.create();
+ * host.discovery.register("HOST INFO", endpoint.handle);
+ * assertEquals(guest.discovery.lookup("HOST INFO"), endpoint.handle);
+ * ```
+ */
+export class Discovery {
+  readonly #session: Session;
+  readonly #watches = new Map<number, NameWatch>();
+  #watchNumber = 0;
+
+  /** @ignore Use {@linkcode openVmci}. */
+  constructor(session: Session) {
+    this.#session = session;
+    session.on("name", ({ watch, change, entries }) => this.#watches.get(watch)?.apply(change, entries));
+    session.on("settled", () => {
+      for (const watch of this.#watches.values()) watch.settle();
+    });
+    session.onAnnounce(() => {
+      for (const [number, watch] of this.#watches) {
+        watch.begin();
+        const { prefix, exact } = watch;
+        session.request({ operation: "announce" }, "watch_names", { watch: number, prefix, exact });
+      }
+    });
+  }
+
+  /**
+   * Registers a name (`VMCIDs_Register`). First come, first served; a handle may have several names.
+   *
+   * @param name At most 276 bytes of UTF-8, no NUL.
+   * @param handle A resource of this program's context.
+   * @throws {VmciError} ALREADY_EXISTS when the name is taken; INVALID_ARGS when it is not a name, or the handle does not
+   * exist; NO_ACCESS when the handle is another context's; NO_RESOURCES when the context has its quota.
+   *
+   * @example
+   * ```ts
+   * import { openVmci, VmciError } from "@vmci/vmci";
+   * import { assertEquals, assertThrows } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * vmci.discovery.register("clock", endpoint.handle);
+   * const error = assertThrows(() => vmci.discovery.register("clock", endpoint.handle), VmciError);
+   * assertEquals(error.code, "ALREADY_EXISTS");
+   * ```
+   */
+  register(name: string, handle: Handle): void {
+    const operation = "discovery.register";
+    assertName(operation, name);
+    if (!isHandle(handle)) throw new VmciError("INVALID_ARGS", { operation, reason: "that is not a handle" });
+    this.#session.request({ operation, handle }, "register", { name, handle, repeated: false });
+  }
+
+  /**
+   * Looks a name up (`VMCIDs_Lookup`).
+   *
+   * @param name The name.
+   * @returns What it stands for.
+   * @throws {VmciError} NOT_FOUND when nothing is registered under it; INVALID_ARGS when it is not a name.
+   *
+   * @example
+   * ```ts
+   * import { openVmci, PUBLIC_GROUP_NAME } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * assertEquals(vmci.discovery.lookup(PUBLIC_GROUP_NAME), vmci.access.publicGroup);
+   * ```
+   */
+  lookup(name: string): Handle {
+    const operation = "discovery.lookup";
+    assertName(operation, name);
+    return Object.freeze(this.#session.request({ operation }, "lookup", { name }).result.handle);
+  }
+
+  /**
+   * Removes a name (`VMCIDs_Unregister`): the context that owns its handle may, and the host.
+   *
+   * @param name The name.
+   * @throws {VmciError} NOT_FOUND when nothing is registered under it; NO_ACCESS when another context did.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * vmci.discovery.register("clock", endpoint.handle);
+   * vmci.discovery.unregister("clock");
+   * assertEquals(vmci.discovery.list("clock"), []);
+   * ```
+   */
+  unregister(name: string): void {
+    const operation = "discovery.unregister";
+    assertName(operation, name);
+    this.#session.request({ operation }, "unregister", { name });
+  }
+
+  /**
+   * All names that begin with a prefix, in byte order.
+   *
+   * @param prefix How they begin; without it, all names.
+   * @returns The names.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * for (const name of ["b/2", "b/1", "a"]) vmci.discovery.register(name, endpoint.handle);
+   * assertEquals(vmci.discovery.list("b/").map(({ name }) => name), ["b/1", "b/2"]);
+   * ```
+   */
+  list(prefix: string = ""): DiscoveredName[] {
+    const operation = "discovery.list";
+    assertName(operation, prefix);
+    const names: DiscoveredName[] = [];
+    for (let after: string | null = null;;) {
+      const { entries, more }: { entries: DiscoveredName[]; more: boolean } =
+        this.#session.request({ operation }, "list", { prefix, after }).result;
+      names.push(...entries);
+      if (!more) return names;
+      after = entries.at(-1)!.name;
+    }
+  }
+
+  /**
+   * Waits until a name is registered; at once if it is.
+   *
+   * @param name The name.
+   * @param options How the wait may end.
+   * @returns What it stands for.
+   * @throws {VmciError} TIMEOUT; INVALID_ARGS when it is not a name. The signal's reason when it was aborted.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * setTimeout(() => vmci.discovery.register("late", endpoint.handle));
+   * assertEquals(await vmci.discovery.wait("late"), endpoint.handle);
+   * ```
+   */
+  async wait(name: string, options?: WaitOptions): Promise<Handle> {
+    const operation = "discovery.wait";
+    assertName(operation, name);
+    const watch = new NameWatch(name, true, () => {});
+    const number = this.#start(operation, watch);
+    try {
+      const look = () => watch.present.get(name)?.handle;
+      return Object.freeze(await this.#session.wait(operation, look, options));
+    } finally {
+      this.#stop(number);
+    }
+  }
+
+  /**
+   * Names that begin with a prefix as they come and go: first those that are there, as `added`.
+   *
+   * @param prefix How they begin; without it, all names.
+   * @param options `signal` ends the iteration with its reason.
+   * @returns The changes; leaving the loop ends the watch.
+   * @throws {VmciError} NO_RESOURCES when too many changes were not read, or this program has its quota of watches.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using endpoint = vmci.datagrams.create();
+   * vmci.discovery.register("sensor/1", endpoint.handle);
+   * for await (const { change, name } of vmci.discovery.watch("sensor/")) {
+   *   assertEquals([change, name], ["added", "sensor/1"]);
+   *   break;
+   * }
+   * ```
+   */
+  watch(prefix: string = "", options?: { readonly signal?: AbortSignal }): AsyncIterableIterator<NameChange> {
+    const operation = "discovery.watch";
+    assertName(operation, prefix);
+    const queue = new EventQueue<NameChange>(this.#session, operation);
+    const watch = new NameWatch(prefix, false, (change) => queue.push(change));
+    const number = this.#start(operation, watch);
+    return queue.read(options, () => this.#stop(number));
+  }
+
+  #start(operation: string, watch: NameWatch): number {
+    const number = this.#watchNumber++;
+    this.#watches.set(number, watch);
+    try {
+      const { prefix, exact } = watch;
+      this.#session.request({ operation }, "watch_names", { watch: number, prefix, exact });
+    } catch (error) {
+      this.#watches.delete(number);
+      throw error;
+    }
+    return number;
+  }
+
+  #stop(number: number): void {
+    this.#watches.delete(number);
+    if (this.#session.closed) return;
+    try {
+      this.#session.request({ operation: "discovery.unwatch" }, "unwatch_names", { watch: number });
+    } catch (error) {
+      // Without a broker nobody watches; the next one will not be asked to.
+      if ((error as VmciError).code !== "UNAVAILABLE") throw error;
+    }
+  }
+}
+
+function assertName(operation: string, name: string): void {
+  const fault = typeof name === "string" ? nameFault(name) : "must be a text";
+  if (fault !== undefined) throw new VmciError("INVALID_ARGS", { operation, reason: `the name ${fault}` });
+}

@@ -1,0 +1,197 @@
+/**
+ * What the broker knows: contexts, clients, resources and lanes, and how they hang together.
+ *
+ * @module
+ */
+
+import { type ContextId, formatHandle, type Handle } from "../handle.ts";
+import type { ResourceTypeName } from "../privilege.ts";
+import { AccessList } from "./access_list.ts";
+import type { RegionAccess, Share } from "./medium.ts";
+import type { GroupMember } from "./protocol.ts";
+
+/** Who is at the other end of a connection, as the medium knows it; never from a message. */
+export interface Identity {
+  /** The process. */
+  readonly pid: number;
+  /** Its user. */
+  readonly uid: number;
+  /** The context it was bound to by the way it came, or `undefined` when it may choose. */
+  readonly context: ContextId | undefined;
+  /** Whether it may see everything and call itself TRUSTED: it has the broker's own user. */
+  readonly privileged: boolean;
+}
+
+/** A virtual machine, or the host: where processes belong. */
+export class Context {
+  /** Its processes. */
+  readonly clients: Set<Client> = new Set();
+  /** Its groups in the order joined. */
+  readonly groups: Set<Group> = new Set();
+  /** How many resources its processes have. */
+  resources = 0;
+  /** How many bytes their regions have, in whole pages. */
+  regionBytes = 0;
+  /** How many attachments they have. */
+  attachments = 0;
+  /** How many names they have. */
+  names = 0;
+
+  constructor(readonly id: ContextId, public flags: number) {}
+}
+
+/** One connection: a process, or one of several `openVmci` in it. */
+export class Client {
+  /** Its number, once it said hello. */
+  number = 0;
+  /** Its context, once it said hello. */
+  context: Context | undefined;
+  /** The byte of the roster it holds, or -1. */
+  slot = -1;
+  /** Whether it only looks. */
+  observer = false;
+  /** Whether it wants to know of contexts that go. */
+  subscribed = false;
+  /** Its attention word, to be handed to its peers. */
+  attention: Share | undefined;
+  /** What it made. */
+  readonly resources: Set<Resource> = new Set();
+  /** What it is attached to, and how often. */
+  readonly attachments: Map<Region, number> = new Map();
+  /** The lanes into it. */
+  readonly incoming: Set<Lane> = new Set();
+  /** The lanes out of it. */
+  readonly outgoing: Set<Lane> = new Set();
+  /** The numbers of those it has a bell with. */
+  readonly peers: Set<number> = new Set();
+  /** The names it watches, by its own number for the watch. */
+  readonly watches: Map<number, NameWatch> = new Map();
+
+  constructor(readonly identity: Identity) {}
+}
+
+/** What a client wants to know of names. */
+export interface NameWatch {
+  /** How they begin, or the whole name. */
+  readonly prefix: string;
+  /** Whether it is the whole name. */
+  readonly exact: boolean;
+}
+
+abstract class ResourceBase {
+  abstract readonly type: ResourceTypeName;
+  /** Who may do what. */
+  readonly access: AccessList = new AccessList();
+  /** The names registered for it. */
+  readonly names: Set<string> = new Set();
+
+  /**
+   * @param handle Its handle.
+   * @param ownerContext The context that may do everything with it.
+   * @param owner The process that made it; `undefined` when it is gone, or for what the broker made.
+   */
+  constructor(readonly handle: Handle, readonly ownerContext: ContextId, public owner: Client | undefined) {}
+}
+
+/** A datagram handle. */
+export class Endpoint extends ResourceBase {
+  readonly type = "DATAGRAM";
+  /** The lanes that end here. */
+  readonly lanes: Set<Lane> = new Set();
+}
+
+/** A shared-memory region. */
+export class Region extends ResourceBase {
+  readonly type = "SHAREDMEM";
+  /** Who is attached, and how often. */
+  readonly attachments: Map<Client, number> = new Map();
+  /** Who wants to be rung when it changes. */
+  readonly watchers: Set<Client> = new Set();
+
+  /**
+   * @param share Its memory, as long as its creator is attached.
+   * @param size The size asked for in bytes.
+   * @param writers Who may write.
+   */
+  constructor(
+    handle: Handle,
+    ownerContext: ContextId,
+    owner: Client | undefined,
+    public share: Share | undefined,
+    readonly size: number,
+    readonly writers: RegionAccess,
+  ) {
+    super(handle, ownerContext, owner);
+  }
+}
+
+/** A group of contexts. */
+export class Group extends ResourceBase {
+  readonly type = "GROUP";
+  /** Its members by context id. */
+  readonly members: Map<ContextId, GroupMember> = new Map();
+}
+
+/** Any resource. */
+export type Resource = Endpoint | Region | Group;
+
+/** A way from one source to one destination. */
+export interface Lane {
+  /** Its number. */
+  readonly number: number;
+  /** The handle that its datagrams come from, or the invalid handle. */
+  readonly source: Handle;
+  /** Who sends. */
+  readonly sender: Client;
+  /** Where they go. */
+  readonly destination: Endpoint;
+}
+
+/** The resources, keyed by type and handle: two of different type may share a handle. */
+export class ResourceTable {
+  readonly #byType: Readonly<Record<ResourceTypeName, Map<string, Resource>>> = {
+    GROUP: new Map(),
+    DATAGRAM: new Map(),
+    SHAREDMEM: new Map(),
+  };
+
+  /** Puts a resource in. */
+  add(resource: Resource): void {
+    this.#byType[resource.type].set(formatHandle(resource.handle), resource);
+  }
+
+  /** Takes a resource out. */
+  remove(resource: Resource): void {
+    this.#byType[resource.type].delete(formatHandle(resource.handle));
+  }
+
+  /** The endpoint of that handle. */
+  endpoint(handle: Handle): Endpoint | undefined {
+    return this.#byType.DATAGRAM.get(formatHandle(handle)) as Endpoint | undefined;
+  }
+
+  /** The region of that handle. */
+  region(handle: Handle): Region | undefined {
+    return this.#byType.SHAREDMEM.get(formatHandle(handle)) as Region | undefined;
+  }
+
+  /** The group of that handle. */
+  group(handle: Handle): Group | undefined {
+    return this.#byType.GROUP.get(formatHandle(handle)) as Group | undefined;
+  }
+
+  /** The resource of that type and handle. */
+  get(type: ResourceTypeName, handle: Handle): Resource | undefined {
+    return this.#byType[type].get(formatHandle(handle));
+  }
+
+  /** The resource of that handle, whatever its type. */
+  find(handle: Handle): Resource | undefined {
+    return this.group(handle) ?? this.endpoint(handle) ?? this.region(handle);
+  }
+
+  /** All of them. */
+  *[Symbol.iterator](): Iterator<Resource> {
+    for (const table of Object.values(this.#byType)) yield* table.values();
+  }
+}

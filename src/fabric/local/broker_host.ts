@@ -1,0 +1,43 @@
+/**
+ * The broker in a thread of this process.
+ *
+ * The thread is a self-contained script, bundled at build time into a string and started as a `data:` URL Worker of
+ * node:worker_threads: of all forms that were tried the only one that starts from a file, from JSR, from a bundle and
+ * from a compiled binary with `--allow-ffi` alone, and lets the process exit while it blocks.
+ *
+ * @module
+ */
+
+import { Worker } from "node:worker_threads";
+import type { BrokerThreadConfig } from "./broker_thread_config.ts";
+import { BROKER_THREAD_SOURCE } from "./broker_thread_source.ts";
+
+/** A broker's thread. */
+export class BrokerHost {
+  /** When the thread has ended. */
+  readonly ended: Promise<void>;
+  #running = true;
+
+  private constructor(worker: Worker) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.ended = promise;
+    worker.on("exit", () => {
+      this.#running = false;
+      resolve();
+    });
+    // A thread that fails closes its sockets; its clients, this process among them, then look for another broker.
+    worker.on("error", (error) => console.error("vmci: the broker's thread failed:", error));
+    worker.unref();
+  }
+
+  /** Starts a broker's thread. It serves its first client before this process' event loop turns again. */
+  static start(config: BrokerThreadConfig): BrokerHost {
+    const script = `globalThis.vmciBroker=${JSON.stringify(config)};${BROKER_THREAD_SOURCE}`;
+    return new BrokerHost(new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`)));
+  }
+
+  /** Whether the thread runs. */
+  get running(): boolean {
+    return this.#running;
+  }
+}

@@ -1,0 +1,12 @@
+/**
+ * What runs in the broker's thread. It is bundled into `broker_thread_source.ts`; after a change to it or to anything it
+ * imports run `deno task build:thread`.
+ *
+ * @module
+ */
+
+import type { BrokerThreadConfig } from "./broker_thread_config.ts";
+import { LocalServer } from "./local_server.ts";
+
+const config = (globalThis as unknown as { vmciBroker: BrokerThreadConfig }).vmciBroker;
+new LocalServer(config).run();

@@ -1,0 +1,363 @@
+/**
+ * The broker's server on one machine: sockets, descriptors and a loop in epoll. It decides nothing: it says who is at the
+ * other end of a connection, carries packets to the broker and back, and makes what the broker asks for.
+ *
+ * @module
+ */
+
+import { VmciError } from "../../error.ts";
+import { LANE_SIZE } from "../../lane/ring.ts";
+import { VERSION } from "../../version.ts";
+import { closeDescriptor, describe, duplicate } from "../../../ffi/descriptor.ts";
+import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
+import { removeFile, renameFile } from "../../../ffi/file.ts";
+import { SystemError } from "../../../ffi/libc.ts";
+import { addSeals, createMemfd, Seal, seals } from "../../../ffi/memfd.ts";
+import { userId } from "../../../ffi/process.ts";
+import {
+  acceptSocket,
+  listenSeqpacket,
+  PacketSocket,
+  peerCredentials,
+  ringBell,
+  streamPair,
+} from "../../../ffi/unix_socket.ts";
+import { Broker, type Outcome, type Outgoing } from "../broker.ts";
+import type { Client, Identity } from "../broker_state.ts";
+import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
+import { requestId } from "../protocol.ts";
+import type { BrokerThreadConfig } from "./broker_thread_config.ts";
+import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
+import { decodeMessage, encodeMessage } from "./packet_codec.ts";
+import { type NumberMark, type Roster, RunDirectory } from "./run_directory.ts";
+
+/** Connections that may wait to be accepted. */
+const BACKLOG = 4096;
+
+/** Packets that may wait for a client that does not read; then it is dropped. */
+const MOST_PENDING = 4096;
+
+/** Packets taken from one client before the others have their turn. */
+const TURN = 16;
+
+/** Milliseconds that survivors of the broker before have to announce themselves. */
+const RECOVERY_TIME = 3000;
+
+/** Milliseconds between two looks at whether survivors still live, and at whether there are descriptors again. */
+const PATROL = 20;
+
+/** A client's connection. */
+interface Door {
+  readonly fd: number;
+  readonly socket: PacketSocket;
+  readonly client: Client;
+  /** Why it is not let in; said to each of its requests. */
+  readonly refusal: VmciError | undefined;
+  /** Its notice word, and this end of its bell, once it was welcomed. */
+  notice: MappedWord | undefined;
+  bell: number | undefined;
+  /** What could not be sent yet. */
+  readonly pending: { readonly bytes: Uint8Array; readonly descriptors: readonly number[]; readonly notify: boolean }[];
+}
+
+/** A socket that listens. */
+interface Listener {
+  readonly fd: number;
+  readonly path: string;
+  readonly context: number | undefined;
+}
+
+/** See the module's comment. */
+export class LocalServer {
+  readonly #config: BrokerThreadConfig;
+  readonly #epoll = new Epoll();
+  readonly #broker: Broker;
+  readonly #numbers: NumberMark | undefined;
+  readonly #roster: Roster | undefined;
+  readonly #listeners = new Map<number, Listener>();
+  readonly #doors = new Map<number, Door>();
+  readonly #byClient = new Map<Client, Door>();
+  /** Doors to close once what is being delivered is delivered. */
+  readonly #leaving = new Set<Door>();
+  readonly #started = performance.now();
+  /** Whether connections wait for want of descriptors. */
+  #starved = false;
+
+  constructor(config: BrokerThreadConfig) {
+    this.#config = config;
+    const directory = config.directory === undefined ? undefined : new RunDirectory(config.directory);
+    this.#numbers = directory?.openNumbers();
+    this.#roster = directory?.openRoster();
+    this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
+      pid: Deno.pid,
+      kind: config.kind,
+      version: VERSION,
+      firstNumber: this.#numbers?.read() ?? 0,
+      survivors: this.#roster?.living() ?? [],
+      ...(config.quota === undefined ? {} : { quota: config.quota }),
+    });
+    this.#admit(config.connection, undefined);
+    if (directory !== undefined) this.#listen(directory.socket, undefined);
+    for (const { path, context } of config.sockets) this.#listen(path, context);
+  }
+
+  /** Serves until the last client leaves. */
+  run(): void {
+    while (!this.#broker.ended && this.#doors.size > 0) {
+      const patrol = this.#broker.recovering || this.#starved;
+      this.#epoll.wait(patrol ? PATROL : -1, (fd, events) => this.#attend(fd, events));
+      if (patrol) this.#patrol();
+    }
+    this.#close();
+  }
+
+  #attend(fd: number, events: number): void {
+    const listener = this.#listeners.get(fd);
+    if (listener !== undefined) return this.#accept(listener);
+    const door = this.#doors.get(fd);
+    if (door === undefined) return;
+    if ((events & EpollEvent.OUT) !== 0) this.#flush(door);
+    if ((events & ~EpollEvent.OUT) !== 0) this.#read(door);
+    this.#closeLeaving();
+  }
+
+  // --- Letting in -----------------------------------------------------------------------------------------------------
+
+  /** Listens at a path, in place of whatever socket was left there by a broker that is gone. */
+  #listen(path: string, context: number | undefined): void {
+    const fresh = `${path}.${Deno.pid}`;
+    removeFile(fresh);
+    const fd = listenSeqpacket(fresh, BACKLOG);
+    renameFile(fresh, path);
+    this.#listeners.set(fd, { fd, path, context });
+    this.#epoll.add(fd, EpollEvent.IN);
+  }
+
+  #accept(listener: Listener): void {
+    try {
+      for (let fd = acceptSocket(listener.fd); fd !== undefined; fd = acceptSocket(listener.fd)) {
+        this.#admit(fd, listener.context);
+      }
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      // Out of descriptors: those who wait go on waiting, and the others are served meanwhile.
+      this.#starved = true;
+      for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, 0);
+    }
+  }
+
+  #admit(fd: number, context: number | undefined): void {
+    const { pid, uid } = peerCredentials(fd);
+    const own = uid === userId();
+    const identity: Identity = { pid, uid, context, privileged: own };
+    const refusal = own || context !== undefined ? undefined : new VmciError("NO_ACCESS", {
+      operation: "connect",
+      reason: `this fabric is user ${userId()}'s, and process ${pid} is user ${uid}'s`,
+    });
+    const client = this.#broker.connect(identity);
+    const socket = new PacketSocket(fd);
+    const door: Door = { fd, socket, client, refusal, notice: undefined, bell: undefined, pending: [] };
+    this.#doors.set(fd, door);
+    this.#byClient.set(client, door);
+    this.#epoll.add(fd, EpollEvent.IN | EpollEvent.RDHUP);
+  }
+
+  // --- Packets --------------------------------------------------------------------------------------------------------
+
+  #read(door: Door): void {
+    for (let turn = 0; turn < TURN && !this.#leaving.has(door); turn++) {
+      const packet = this.#receive(door);
+      if (packet === undefined) return;
+      const message = packet.end || packet.truncated ? undefined : decodeMessage(packet.bytes);
+      if (message === undefined || door.refusal !== undefined) {
+        for (const fd of packet.descriptors) closeDescriptor(fd);
+        if (message !== undefined) this.#refuse(door, requestId(message), door.refusal!);
+        this.#leaving.add(door);
+        return;
+      }
+      this.#deliver(this.#broker.handle(door.client, { message, shares: packet.descriptors }));
+    }
+  }
+
+  #receive(door: Door): ReturnType<PacketSocket["receive"]> {
+    try {
+      return door.socket.receive();
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.#leaving.add(door);
+      return undefined;
+    }
+  }
+
+  #refuse(door: Door, id: number, { code, reason }: VmciError): void {
+    this.#send(door, encodeMessage({ id, error: { code, reason } }), [], false);
+  }
+
+  #deliver({ outgoing, spent }: Outcome): void {
+    for (const packet of outgoing) this.#dispatch(packet);
+    for (const fd of spent) closeDescriptor(fd as number);
+  }
+
+  #dispatch({ to, kind, message, shares }: Outgoing): void {
+    const door = this.#byClient.get(to);
+    if (door === undefined) return;
+    if (kind !== "welcome") {
+      return this.#send(door, encodeMessage(message), shares as number[], kind === "notice");
+    }
+    try {
+      this.#welcome(door, encodeMessage(message));
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      const reason = `the broker cannot make what this needs: ${error.message}`;
+      this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "hello", reason }));
+      this.#leaving.add(door);
+    }
+  }
+
+  /** The reply to hello, with a notice word and a bell. */
+  #welcome(door: Door, bytes: Uint8Array): void {
+    const { word, fd } = createWord("vmci-notice");
+    door.notice = word;
+    try {
+      const [mine, theirs] = streamPair();
+      door.bell = mine;
+      this.#send(door, bytes, [fd, theirs], false);
+      closeDescriptor(theirs);
+    } finally {
+      closeDescriptor(fd);
+    }
+  }
+
+  #send(door: Door, bytes: Uint8Array, descriptors: readonly number[], notify: boolean): void {
+    if (this.#leaving.has(door)) return;
+    try {
+      if (door.pending.length === 0 && door.socket.send(bytes, descriptors)) {
+        if (notify) this.#notify(door);
+        return;
+      }
+      if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
+      door.pending.push({ bytes, descriptors: descriptors.map(duplicate), notify });
+      if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
+    } catch (error) {
+      if (!(error instanceof SystemError || error instanceof RangeError)) throw error;
+      this.#leaving.add(door);
+    }
+  }
+
+  #flush(door: Door): void {
+    try {
+      for (let first = door.pending[0]; first !== undefined; first = door.pending[0]) {
+        if (!door.socket.send(first.bytes, first.descriptors)) return;
+        door.pending.shift();
+        for (const fd of first.descriptors) closeDescriptor(fd);
+        if (first.notify) this.#notify(door);
+      }
+      this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.#leaving.add(door);
+    }
+  }
+
+  /** Says that something was sent unasked: to who looks at the word, and to who listens for the bell. */
+  #notify(door: Door): void {
+    if (door.notice !== undefined) Atomics.add(door.notice.word, 0, 1);
+    if (door.bell !== undefined) ringBell(door.bell);
+  }
+
+  // --- Leaving --------------------------------------------------------------------------------------------------------
+
+  #closeLeaving(): void {
+    for (const door of this.#leaving) {
+      this.#leaving.delete(door);
+      this.#doors.delete(door.fd);
+      this.#byClient.delete(door.client);
+      this.#closeDoor(door);
+      this.#deliver(this.#broker.disconnect(door.client));
+    }
+  }
+
+  #closeDoor(door: Door): void {
+    this.#epoll.remove(door.fd);
+    closeDescriptor(door.fd);
+    door.notice?.close();
+    if (door.bell !== undefined) closeDescriptor(door.bell);
+    for (const { descriptors } of door.pending) descriptors.forEach(closeDescriptor);
+  }
+
+  #patrol(): void {
+    if (this.#starved) {
+      this.#starved = false;
+      for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, EpollEvent.IN);
+    }
+    if (!this.#broker.recovering) return;
+    if (performance.now() - this.#started > RECOVERY_TIME) this.#deliver(this.#broker.endRecovery());
+    for (const slot of [...this.#broker.survivors]) {
+      if (!this.#roster!.isLiving(slot)) this.#deliver(this.#broker.survivorGone(slot));
+    }
+    this.#closeLeaving();
+  }
+
+  #close(): void {
+    // The path goes first, while the lock is held: nobody else's socket can be there yet.
+    for (const { fd, path } of this.#listeners.values()) {
+      removeFile(path);
+      closeDescriptor(fd);
+    }
+    for (const door of this.#doors.values()) {
+      this.#closeDoor(door);
+      this.#deliver(this.#broker.disconnect(door.client));
+    }
+    this.#doors.clear();
+    this.#epoll.close();
+    this.#numbers?.close();
+    this.#roster?.close();
+    if (this.#config.lock !== undefined) closeDescriptor(this.#config.lock);
+  }
+}
+
+class LocalBrokerMedium implements BrokerMedium {
+  readonly #numbers: NumberMark | undefined;
+
+  constructor(numbers: NumberMark | undefined) {
+    this.#numbers = numbers;
+  }
+
+  makeLane(): Share {
+    const fd = createMemfd("vmci-lane", LANE_SIZE);
+    addSeals(fd, FIXED_SIZE_SEALS);
+    return fd;
+  }
+
+  makeBell(): readonly [Share, Share] {
+    return streamPair();
+  }
+
+  checkRegion(share: Share, size: number, writers: RegionAccess): void {
+    const wanted = writers === "creator" ? FIXED_SIZE_SEALS | Seal.FUTURE_WRITE : FIXED_SIZE_SEALS;
+    this.#check("region", share as number, size, wanted);
+  }
+
+  checkAttention(share: Share): void {
+    this.#check("attention word", share as number, WORD_SIZE, FIXED_SIZE_SEALS | Seal.FUTURE_WRITE);
+  }
+
+  reserveNumbers(mark: number): void {
+    this.#numbers?.write(mark);
+  }
+
+  release(share: Share): void {
+    closeDescriptor(share as number);
+  }
+
+  #check(what: string, fd: number, size: number, wanted: number): void {
+    const actual = seals(fd);
+    const writable = (actual ?? 0) & (Seal.FUTURE_WRITE | Seal.WRITE);
+    const sealed = actual !== undefined && (actual & wanted) === wanted && writable === (wanted & Seal.FUTURE_WRITE);
+    if (sealed && describe(fd).size === size) return;
+    throw new VmciError("INVALID_ARGS", {
+      operation: "check memory",
+      reason: `the ${what}'s memory is not a memfd of ${size} bytes with the seals ${wanted}`,
+    });
+  }
+}

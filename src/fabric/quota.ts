@@ -1,0 +1,40 @@
+/**
+ * How much one context or one receiver may hold, so that nobody can exhaust the fabric for the others.
+ *
+ * @module
+ */
+
+/** The quotas of a fabric. Reaching one is NO_RESOURCES for the one who asked. */
+export interface Quota {
+  /** Contexts in the fabric. */
+  readonly contexts: number;
+  /** Processes in one context. */
+  readonly clients: number;
+  /** Endpoints, regions and groups of one context. */
+  readonly resources: number;
+  /** Bytes of all regions of one context, in whole pages. */
+  readonly regionBytes: number;
+  /** Attachments of one context. */
+  readonly attachments: number;
+  /** Lanes into one process; each costs it 260 KiB once used. */
+  readonly lanes: number;
+  /** Names of one context. */
+  readonly names: number;
+  /** Name watches of one process. */
+  readonly watches: number;
+  /** Clients in the access list of one resource. */
+  readonly grants: number;
+}
+
+/** What a fabric allows unless it is told otherwise. */
+export const DEFAULT_QUOTA: Quota = Object.freeze({
+  contexts: 4096,
+  clients: 4096,
+  resources: 65536,
+  regionBytes: 8 * 2 ** 30,
+  attachments: 65536,
+  lanes: 4096,
+  names: 65536,
+  watches: 1024,
+  grants: 131072,
+});

@@ -1,0 +1,718 @@
+/**
+ * One client's half of the control protocol: it says hello, asks, waits for replies, takes in what the broker says
+ * unasked, and when the broker is gone finds or becomes the next one and announces what this client owns.
+ *
+ * @module
+ */
+
+import { VmciError } from "../error.ts";
+import { type ContextId, formatHandle, type Handle } from "../handle.ts";
+import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
+import type { ResourceTypeName } from "../privilege.ts";
+import { VERSION } from "../version.ts";
+import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "./medium.ts";
+import { Peer } from "./peer.ts";
+import {
+  type AccessEntry,
+  type GroupMember,
+  type Message,
+  type NoticeName,
+  type Notices,
+  type Operation,
+  PAGE_LENGTH,
+  PROTOCOL_VERSION,
+  replyError,
+  type Requests,
+  type Results,
+} from "./protocol.ts";
+
+/** How a session starts. */
+export interface SessionOptions {
+  /** The context to be in, or `undefined` for what the medium says, or else the host. */
+  readonly context: ContextId | undefined;
+  /** Coarse flags of the context. */
+  readonly flags: number;
+  /** Only looks: makes nothing, belongs to no context, and keeps nothing alive. */
+  readonly observer: boolean;
+  /** Milliseconds that a control call may take. */
+  readonly timeout: number;
+  /** Microseconds that a wait may spin. */
+  readonly spin: number;
+}
+
+/** What a request is answered with. */
+export interface Reply<O extends Operation> {
+  /** The result. */
+  readonly result: Results[O];
+  /** What came with it; the caller's. */
+  readonly shares: readonly Share[];
+}
+
+/** What a request is about, for its error's text. */
+export interface Subject {
+  /** The call as the program made it. */
+  readonly operation: string;
+  /** The handle it was about. */
+  readonly handle?: Handle;
+}
+
+/** A resource of this client, with all that the next broker must know of it. */
+export interface KeptResource {
+  /** What it is. */
+  readonly type: ResourceTypeName;
+  /** Its handle. */
+  readonly handle: Handle;
+  /** A region's size; else 0. */
+  readonly size: number;
+  /** Whether only its creator writes a region. */
+  readonly creatorOnly: boolean;
+  /** A region's memory. */
+  readonly share: Share | undefined;
+  /** Called when the broker says that somebody else destroyed it, or a new broker refused it. */
+  readonly gone: () => void;
+}
+
+interface Kept extends KeptResource {
+  readonly grants: Map<string, AccessEntry>;
+  readonly names: Set<string>;
+  readonly members: Map<ContextId, GroupMember>;
+}
+
+type NoticeHandlers = { [N in NoticeName]?: (body: Notices[N], shares: readonly Share[]) => void };
+
+/** What one facet does when there is a new broker: it announces, or asks again for, what it owns. */
+export type Announcer = () => void;
+
+/** So often a busy thread that only sends asks the kernel whether the broker is gone. */
+const HANG_UP_CHECK = 4096;
+
+/** Milliseconds between two tries to find a broker, at first and at most. */
+const RETRY = { first: 2, most: 200 };
+
+/** See the module's comment. */
+export class Session implements Parking {
+  /** The medium. */
+  readonly medium: Medium;
+  /** All waits of this session. */
+  readonly waiting: Waiting;
+  /** This client's attention word. */
+  readonly attention: Int32Array;
+  readonly #options: SessionOptions;
+  readonly #attentionWord: SharedWord;
+  readonly #attentionShare: Share;
+  readonly #peers = new Map<number, Peer>();
+  readonly #kept = new Map<string, Kept>();
+  readonly #handlers: NoticeHandlers = {};
+  readonly #announcers: Announcer[] = [];
+  /** Requests that were given up, by id, as long as their replies may still come. */
+  readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
+  readonly #arrived: Packet[] = [];
+
+  #connection: Connection | undefined;
+  #notice: SharedWord | undefined;
+  /** The notice word itself, one property away on the hot path; an own word while there is no broker. */
+  #noticeWord: Int32Array = new Int32Array(1);
+  #noticeSeen = 0;
+  /** The broker's bell. */
+  #bell: Bell | undefined;
+  #hello: Results["hello"] | undefined;
+  /** How many brokers took this client in. */
+  #generation = 0;
+  #requests = 0;
+  #refreshes = 0;
+  #dispatching = false;
+  #recovering = false;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #retryDelay = RETRY.first;
+  #listening = false;
+  #closed = false;
+
+  private constructor(medium: Medium, options: SessionOptions) {
+    this.medium = medium;
+    this.#options = options;
+    const { attention, share } = medium.createAttention();
+    this.#attentionWord = attention;
+    this.#attentionShare = share;
+    this.attention = attention.word;
+    this.waiting = new Waiting(this, options.spin);
+    this.on("peer", ({ peer }, shares) => void this.adoptPeer(peer, shares));
+    this.on("peer_gone", ({ peer }) => this.#peerGone(peer));
+    this.on("destroyed", ({ type, handle }) => this.#kept.get(key(type, handle))?.gone());
+    this.on("ping", ({ client, token }) => this.#tell("pong", { client, token }));
+    this.on("keep_grant", ({ type, handle, entry }) => {
+      const grants = this.#kept.get(key(type, handle))?.grants;
+      if (Object.keys(entry.states).length > 0) grants?.set(formatHandle(entry.client), entry);
+      else grants?.delete(formatHandle(entry.client));
+    });
+    this.on("keep_name", ({ type, handle, name, present }) => {
+      const names = this.#kept.get(key(type, handle))?.names;
+      if (present) names?.add(name);
+      else names?.delete(name);
+    });
+    this.on("keep_member", ({ handle, member, present }) => {
+      const members = this.#kept.get(key("GROUP", handle))?.members;
+      if (present) members?.set(member.context, member);
+      else members?.delete(member.context);
+    });
+  }
+
+  /**
+   * Joins a fabric.
+   *
+   * @param medium The medium; closed when this fails.
+   * @param options See {@linkcode SessionOptions}.
+   * @param signal Ends the wait.
+   * @returns The session.
+   */
+  static async open(medium: Medium, options: SessionOptions, signal: AbortSignal | undefined): Promise<Session> {
+    let session: Session | undefined;
+    try {
+      session = new Session(medium, options);
+      await session.#join(signal);
+      return session;
+    } catch (error) {
+      if (session === undefined) await medium.close(false);
+      else await session.close();
+      throw error;
+    }
+  }
+
+  /** This client's context. */
+  get context(): ContextId {
+    return this.#hello!.context;
+  }
+
+  /** This client's number in the fabric. */
+  get number(): number {
+    return this.#hello!.client;
+  }
+
+  /** What the broker said of itself. */
+  get broker(): { readonly pid: number; readonly kind: string; readonly version: string } {
+    return this.#hello!;
+  }
+
+  /** Whether it is closed. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Says what is done when the broker says something. */
+  on<N extends NoticeName>(notice: N, handler: (body: Notices[N], shares: readonly Share[]) => void): void {
+    this.#handlers[notice] = handler as NoticeHandlers[N];
+  }
+
+  /** Adds something to be done when there is a new broker. */
+  onAnnounce(announcer: Announcer): void {
+    this.#announcers.push(announcer);
+  }
+
+  /** Called after a new broker took this client in. */
+  recovered: (pid: number, lost: readonly Handle[]) => void = () => {};
+
+  /** Called when a peer is gone, before it is forgotten. */
+  peerGone: (peer: number) => void = () => {};
+
+  // --- Asking ---------------------------------------------------------------------------------------------------------
+
+  /**
+   * Asks the broker and waits for its reply. If the broker goes meanwhile, the request is repeated to the next one.
+   *
+   * @param subject What it is about.
+   * @param op The request.
+   * @param args What it carries.
+   * @param shares What goes with it; they stay the caller's.
+   * @returns The reply.
+   * @throws {VmciError} What the broker answered; UNAVAILABLE when it does not answer in time; INVALID_RESOURCE when
+   * the session is closed.
+   */
+  request<O extends Operation>(
+    subject: Subject,
+    op: O,
+    args: Requests[O],
+    shares: readonly Share[] = [],
+  ): Reply<O> {
+    this.assertOpen(subject.operation, subject.handle);
+    const deadline = performance.now() + this.#options.timeout;
+    let sent: Requests[O] = args;
+    for (;;) {
+      const connection = this.#connection ?? this.#reconnect(subject, deadline);
+      const packet = this.#exchange(connection, op, sent, shares, deadline);
+      if (packet === "closed") {
+        this.#lost(connection);
+        // What the broker did before it died may have survived it in what others announce.
+        if (op === "register") sent = { ...args, repeated: true };
+        continue;
+      }
+      if (packet === undefined) throw this.#silent(subject);
+      this.#dispatch();
+      const error = replyError(packet.message);
+      if (error === undefined) return { result: packet.message.result as Results[O], shares: packet.shares };
+      throw new VmciError(error.code, { ...subject, reason: error.reason });
+    }
+  }
+
+  /** Throws INVALID_RESOURCE when the session is closed. */
+  assertOpen(operation: string, handle?: Handle): void {
+    if (!this.#closed) return;
+    throw new VmciError("INVALID_RESOURCE", { operation, handle, reason: "this Vmci is closed; open another one" });
+  }
+
+  /** Sends a request and waits for its reply; notices that come before it are kept for later. */
+  #exchange<O extends Operation>(
+    connection: Connection,
+    op: O,
+    args: Requests[O],
+    shares: readonly Share[],
+    deadline: number,
+  ): Packet | undefined | "closed" {
+    const id = ++this.#requests;
+    if (!connection.send({ message: { id, op, args }, shares })) return "closed";
+    for (;;) {
+      const packet = connection.receive(Math.max(0, deadline - performance.now()));
+      if (packet === "closed") return packet;
+      if (packet === undefined) {
+        this.#overdue.set(id, { op, args });
+        return undefined;
+      }
+      if (packet.message.id === id) return packet;
+      this.#arrived.push(packet);
+    }
+  }
+
+  /** Sends a request whose reply does not matter. */
+  #tell<O extends Operation>(op: O, args: Requests[O]): void {
+    this.#connection?.send({ message: { id: 0, op, args }, shares: [] });
+  }
+
+  #silent(subject: Subject): VmciError {
+    return new VmciError("UNAVAILABLE", {
+      ...subject,
+      reason: `the broker did not answer within ${this.#options.timeout} ms: ${this.medium.explainSilence()}`,
+    });
+  }
+
+  // --- Being told -----------------------------------------------------------------------------------------------------
+
+  /** Takes in what the broker said since the last time. Costs one load when that is nothing. */
+  refresh(): void {
+    if (
+      Atomics.load(this.#noticeWord, 0) === this.#noticeSeen &&
+      (this.#refreshes = (this.#refreshes + 1) % HANG_UP_CHECK) !== 0
+    ) return;
+    this.#drain();
+  }
+
+  #drain(): void {
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    // Seen first: what comes after this is another change.
+    this.#noticeSeen = Atomics.load(this.#noticeWord, 0);
+    for (;;) {
+      const packet = connection.receive(0);
+      if (packet === "closed") {
+        this.#lost(connection);
+        break;
+      }
+      if (packet === undefined) break;
+      this.#arrived.push(packet);
+    }
+    this.#dispatch();
+  }
+
+  #dispatch(): void {
+    // A handler may ask the broker something; what arrives then is handled after it, by the loop under way.
+    if (this.#dispatching) return;
+    this.#dispatching = true;
+    try {
+      for (let packet = this.#arrived.shift(); packet !== undefined; packet = this.#arrived.shift()) {
+        this.#handle(packet);
+      }
+    } finally {
+      this.#dispatching = false;
+    }
+  }
+
+  #handle({ message, shares }: Packet): void {
+    const { notice } = message;
+    if (typeof notice === "string") {
+      const handler = this.#handlers[notice as NoticeName] as ((body: unknown, shares: readonly Share[]) => void);
+      if (handler !== undefined) return handler(message, shares);
+    } else {
+      this.#undo(message);
+    }
+    for (const share of shares) this.medium.release(share);
+  }
+
+  /** The reply to a request that was given up: what it made must not stay. */
+  #undo(message: Message): void {
+    const request = this.#overdue.get(message.id as number);
+    if (request === undefined || message.result === undefined) return;
+    this.#overdue.delete(message.id as number);
+    const { handle } = { ...request.args as object, ...message.result as object } as { handle: Handle };
+    if (request.op === "create_endpoint") this.#tell("destroy", { type: "DATAGRAM", handle });
+    else if (request.op === "create_group") this.#tell("destroy", { type: "GROUP", handle });
+    else if (request.op === "create_region" || request.op === "attach") this.#tell("detach", { handle });
+  }
+
+  // --- Waiting --------------------------------------------------------------------------------------------------------
+
+  /**
+   * Waits as a promise; the process stays alive meanwhile.
+   *
+   * @param operation The call as the program made it.
+   * @param look Looks for the result.
+   * @param options How the wait may end.
+   * @returns The result.
+   */
+  wait<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+    return this.waiting.park(operation, look, options);
+  }
+
+  /**
+   * Waits without turning the event loop.
+   *
+   * @param operation The call as the program made it.
+   * @param look Looks for the result.
+   * @param timeout Milliseconds, or -1 without end.
+   * @returns The result.
+   * @throws {VmciError} TIMEOUT; WOULD_BLOCK where nothing can come while this thread waits.
+   */
+  waitSync<T>(operation: string, look: Look<T>, timeout: number): T {
+    this.assertOpen(operation);
+    const result = this.waiting.block(look, this.medium.concurrent ? timeout : 0);
+    if (result !== undefined) return result;
+    if (this.medium.concurrent) throw timedOut(operation, timeout);
+    throw new VmciError("WOULD_BLOCK", {
+      operation,
+      reason: `nothing can come to ${this.medium.device} while its only thread waits: await it instead`,
+    });
+  }
+
+  /** Has the event loop watch every bell. */
+  listen(): void {
+    this.#listening = true;
+    for (const peer of this.#peers.values()) this.#listenTo(peer);
+  }
+
+  /** Blocks until a bell rings, the broker says something, or the time is over. */
+  block(timeout: number): void {
+    this.#retry();
+    const bells = [...this.#peers.values()].map((peer) => peer.bell);
+    const bound = this.#connection === undefined ? Math.min(timeout, RETRY.most) : timeout;
+    this.medium.block(bells, this.#connection, bound);
+    for (const peer of [...this.#peers.values()]) {
+      if (!peer.bell.drain()) this.#peerGone(peer.number);
+    }
+    this.#drain();
+  }
+
+  #listenTo(peer: Peer): void {
+    peer.listen(
+      () => {
+        this.refresh();
+        this.waiting.wake();
+      },
+      () => {
+        this.#peerGone(peer.number);
+        this.waiting.wake();
+      },
+    );
+  }
+
+  // --- Peers ----------------------------------------------------------------------------------------------------------
+
+  /** The peer of that number. */
+  peer(number: number): Peer | undefined {
+    return this.#peers.get(number);
+  }
+
+  /**
+   * Takes in a bell and an attention word.
+   *
+   * @param number Whose.
+   * @param shares The bell and the word; taken over.
+   * @returns The peer.
+   */
+  adoptPeer(number: number, shares: readonly Share[]): Peer {
+    const [bell, attention] = shares;
+    const peer = new Peer(number, this.medium.openBell(bell!), this.medium.openWord(attention!));
+    // Two brokers may each have made one; both ends then use the newer.
+    this.#peers.get(number)?.close();
+    this.#peers.set(number, peer);
+    if (this.#listening) this.#listenTo(peer);
+    return peer;
+  }
+
+  /** Rings a peer if it is parked; `undefined` is this session itself. Call after storing what is to be seen. */
+  nudge(peer: Peer | undefined): void {
+    if (peer !== undefined) peer.nudge();
+    else if (Atomics.load(this.attention, 0) !== 0) queueMicrotask(() => this.waiting.wake());
+  }
+
+  #peerGone(number: number): void {
+    const peer = this.#peers.get(number);
+    if (peer === undefined) return;
+    this.#peers.delete(number);
+    this.peerGone(number);
+    peer.close();
+  }
+
+  // --- Owning ---------------------------------------------------------------------------------------------------------
+
+  /** Remembers a resource of this client for the next broker. */
+  keep(resource: KeptResource): void {
+    this.#kept.set(key(resource.type, resource.handle), {
+      ...resource,
+      grants: new Map(),
+      names: new Set(),
+      members: new Map(),
+    });
+  }
+
+  /** Forgets a resource of this client, and releases its share. */
+  forget(type: ResourceTypeName, handle: Handle): void {
+    const share = this.#kept.get(key(type, handle))?.share;
+    if (share !== undefined) this.medium.release(share);
+    this.#kept.delete(key(type, handle));
+  }
+
+  // --- Finding a broker -----------------------------------------------------------------------------------------------
+
+  async #join(signal: AbortSignal | undefined): Promise<void> {
+    const deadline = performance.now() + this.#options.timeout;
+    let delay = RETRY.first;
+    for (;;) {
+      signal?.throwIfAborted();
+      const connection = this.medium.tryConnect();
+      if (connection !== undefined && this.#greet(connection, deadline, "openVmci")) return;
+      if (performance.now() > deadline) throw this.#silent({ operation: "openVmci" });
+      await pause(delay, signal);
+      delay = Math.min(2 * delay, RETRY.most);
+    }
+  }
+
+  /** Says hello; `false` when the broker went away before it answered. */
+  #greet(connection: Connection, deadline: number, operation: string): boolean {
+    const { context, flags, observer } = this.#options;
+    const args: Requests["hello"] = {
+      protocol: PROTOCOL_VERSION,
+      version: VERSION,
+      // Once it has a context it keeps it.
+      context: this.#hello?.context ?? context ?? null,
+      flags,
+      slot: this.medium.slot,
+      client: this.#hello?.client ?? null,
+      observer,
+    };
+    const packet = this.#exchange(connection, "hello", args, [this.#attentionShare], deadline);
+    if (packet === undefined || packet === "closed") {
+      connection.close();
+      if (packet === undefined) throw this.#silent({ operation });
+      return false;
+    }
+    const error = replyError(packet.message);
+    if (error !== undefined) {
+      connection.close();
+      throw new VmciError(error.code, { operation, reason: error.reason });
+    }
+    const [notice, bell] = packet.shares;
+    this.#hello = packet.message.result as Results["hello"];
+    this.#generation++;
+    this.#connection = connection;
+    this.#notice = this.medium.openWord(notice!);
+    this.#noticeWord = this.#notice.word;
+    this.#noticeSeen = Atomics.load(this.#noticeWord, 0);
+    this.#bell = this.medium.openBell(bell!);
+    this.#bell.listen(
+      () => {
+        this.#drain();
+        this.waiting.wake();
+      },
+      () => {
+        this.#lost(connection);
+        this.waiting.wake();
+      },
+    );
+    return true;
+  }
+
+  /** The broker is gone. */
+  #lost(connection: Connection): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    connection.close();
+    this.#notice?.close();
+    this.#notice = undefined;
+    this.#noticeWord = new Int32Array(1);
+    this.#noticeSeen = 0;
+    this.#bell?.close();
+    this.#bell = undefined;
+    this.#overdue.clear();
+    if (!this.#closed) this.#retryLater(0);
+  }
+
+  #retryLater(delay: number): void {
+    if (this.#retryTimer !== undefined) return;
+    this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = undefined;
+      this.#retry();
+      this.waiting.wake();
+    }, delay);
+    // It must not keep a program alive that waits for nothing.
+    this.#retryTimer.unref();
+  }
+
+  /** Tries once to find a broker, and if there is none, sees to it that this is tried again. */
+  #retry(): void {
+    if (this.#closed || this.#connection !== undefined || this.#recovering) return;
+    try {
+      if (this.#recover(performance.now() + this.#options.timeout, "find the broker")) {
+        this.#retryDelay = RETRY.first;
+        return;
+      }
+    } catch {
+      // Whoever asks for something next is told why; until then lanes and regions go on without a broker.
+    }
+    this.#retryDelay = Math.min(2 * this.#retryDelay, RETRY.most);
+    this.#retryLater(this.#retryDelay);
+  }
+
+  /** Finds a broker now, for a request that needs one. */
+  #reconnect(subject: Subject, deadline: number): Connection {
+    for (let delay = RETRY.first;; delay = Math.min(2 * delay, RETRY.most)) {
+      if (this.#recover(deadline, subject.operation)) return this.#connection!;
+      if (performance.now() > deadline) throw this.#silent(subject);
+      sleep(delay);
+    }
+  }
+
+  /** Connects, greets and announces; `false` when there is nobody to connect to now. */
+  #recover(deadline: number, operation: string): boolean {
+    if (this.#connection !== undefined) return true;
+    const connection = this.medium.tryConnect();
+    if (connection === undefined || !this.#greet(connection, deadline, operation)) return false;
+    // Announcing asks the broker, and may find that this one is gone too: then it begins again from there.
+    if (this.#recovering) return true;
+    this.#recovering = true;
+    try {
+      const lost = this.#announce();
+      this.recovered(this.#hello!.pid, lost);
+    } finally {
+      this.#recovering = false;
+    }
+    return true;
+  }
+
+  #announce(): Handle[] {
+    const operation = "announce";
+    const lost: Handle[] = [];
+    let generation: number;
+    do {
+      generation = this.#generation;
+      lost.length = 0;
+      for (const kept of [...this.#kept.values()]) {
+        const { type, handle, size, creatorOnly, share } = kept;
+        const shares = share === undefined ? [] : [share];
+        const { result } = this.request(
+          { operation },
+          "announce_resource",
+          { type, handle, size, creatorOnly },
+          shares,
+        );
+        if (result.accepted) {
+          this.#announceEntries(kept);
+        } else {
+          lost.push(handle);
+          kept.gone();
+        }
+      }
+      for (const announcer of this.#announcers) announcer();
+      for (const peers of pages([...this.#peers.keys()])) this.request({ operation }, "announce_peers", { peers });
+      this.request({ operation }, "announced", {});
+    } while (this.#generation !== generation);
+    return lost;
+  }
+
+  #announceEntries({ type, handle, grants, names, members }: Kept): void {
+    const say = (entries: Partial<Requests["announce_entries"]>) =>
+      this.request({ operation: "announce", handle }, "announce_entries", {
+        type,
+        handle,
+        grants: [],
+        names: [],
+        members: [],
+        ...entries,
+      });
+    for (const page of pages([...grants.values()])) say({ grants: page });
+    for (const page of pages([...names])) say({ names: page });
+    for (const page of pages([...members.values()])) say({ members: page });
+  }
+
+  // --- Leaving --------------------------------------------------------------------------------------------------------
+
+  /** Leaves the fabric. The broker drops what this client has. */
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    const last = this.#sayBye();
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    this.waiting.failAll(() =>
+      new VmciError("INVALID_RESOURCE", { operation: "wait", reason: "this Vmci was closed meanwhile" })
+    );
+    this.waiting.close();
+    this.#connection?.close();
+    this.#connection = undefined;
+    this.#notice?.close();
+    this.#noticeWord = new Int32Array(1);
+    this.#bell?.close();
+    for (const peer of this.#peers.values()) peer.close();
+    this.#peers.clear();
+    for (const packet of this.#arrived.splice(0)) {
+      for (const share of packet.shares) this.medium.release(share);
+    }
+    for (const { share } of this.#kept.values()) {
+      if (share !== undefined) this.medium.release(share);
+    }
+    this.#kept.clear();
+    this.#attentionWord.close();
+    this.medium.release(this.#attentionShare);
+    return this.medium.close(last);
+  }
+
+  /**
+   * Tells a broker of this process' own that this client leaves.
+   *
+   * @returns Whether it was the last one, so that the broker ends too.
+   */
+  #sayBye(): boolean {
+    const connection = this.#connection;
+    if (connection === undefined || !this.medium.hostsBroker) return false;
+    const packet = this.#exchange(connection, "bye", {}, [], performance.now() + this.#options.timeout);
+    return typeof packet === "object" && (packet.message.result as Results["bye"]).last;
+  }
+}
+
+function key(type: ResourceTypeName, handle: Handle): string {
+  return `${type} ${formatHandle(handle)}`;
+}
+
+function* pages<T>(items: readonly T[]): Iterable<T[]> {
+  for (let i = 0; i < items.length; i += PAGE_LENGTH) yield items.slice(i, i + PAGE_LENGTH);
+}
+
+/** Holds the thread for a moment: only while another process starts its broker. */
+function sleep(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, milliseconds);
+  const abort = () => resolve();
+  signal?.addEventListener("abort", abort, { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal?.removeEventListener("abort", abort);
+  signal?.throwIfAborted();
+}

@@ -1,0 +1,295 @@
+/**
+ * The shared-memory API: regions that several processes have mapped at once.
+ *
+ * @module
+ */
+
+import { VmciError } from "./error.ts";
+import type { VmciEvent } from "./event.ts";
+import { formatHandle, type Handle, isHandle } from "./handle.ts";
+import { MAX_REGION_SIZE } from "./limits.ts";
+import { Region, type RegionOwner } from "./region.ts";
+import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
+import type { Peer } from "./fabric/peer.ts";
+import type { Session } from "./fabric/session.ts";
+
+/** How a region is made. */
+export interface CreateRegionOptions {
+  /**
+   * Who may write: everybody who is attached (the default), or the creator only. Then the kernel refuses it to others,
+   * and further attachments of the creating `Vmci` share its one writable mapping.
+   */
+  readonly writers?: RegionAccess | undefined;
+}
+
+/** All attachments of this session to one region. */
+interface Attachments {
+  readonly size: number;
+  readonly creatorOnly: boolean;
+  readonly regions: Map<Region, RegionMemory>;
+  /** The creator's memory, which its further attachments share when nobody else may write. */
+  readonly shared: RegionMemory | undefined;
+  /** Whether this session asked to be rung. */
+  watching: boolean;
+}
+
+/**
+ * The shared-memory API of one {@linkcode Vmci}.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using vmci = await openVmci({ device: "memory:" });
+ * using region = vmci.sharedMemory.create(128);
+ * assertEquals(vmci.sharedMemory.query(region.handle), 128);
+ * using again = vmci.sharedMemory.attach(region.handle);
+ * region.bytes[127] = 9;
+ * assertEquals(again.bytes[127], 9);
+ * ```
+ */
+export class SharedMemory {
+  readonly #session: Session;
+  readonly #emit: (event: VmciEvent) => void;
+  readonly #attachments = new Map<string, Attachments>();
+  /** Whom to ring when a region changes. The broker may say so before its reply to an attach. */
+  readonly #watchers = new Map<string, Set<number>>();
+  readonly #owner: RegionOwner;
+
+  /** @ignore Use {@linkcode openVmci}. */
+  constructor(session: Session, emit: (event: VmciEvent) => void) {
+    this.#session = session;
+    this.#emit = emit;
+    this.#owner = {
+      session,
+      detach: (region) => this.#detach(region),
+      watch: (region) => this.#watch(region),
+      notify: (region) => this.#notify(region),
+    };
+    session.on("watcher", ({ handle, peer }) => {
+      const key = formatHandle(handle);
+      const watchers = this.#watchers.get(key);
+      if (watchers === undefined) this.#watchers.set(key, new Set([peer]));
+      else watchers.add(peer);
+    });
+    session.onAnnounce(() => this.#announce());
+  }
+
+  /**
+   * Makes a region and attaches to it (`VMCISharedMem_Create`). Its memory is zero.
+   *
+   * @param size Bytes: 1 to 4,294,967,295, and within the context's quota.
+   * @param options Who may write.
+   * @returns The region.
+   * @throws {VmciError} INVALID_SIZE when the size is not possible; NO_MEM when there is no such memory; NO_RESOURCES
+   * when the context has its quota; UNAVAILABLE when the broker does not answer.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using region = vmci.sharedMemory.create(100, { writers: "creator" });
+   * assertEquals(region.bytes.length, 100);
+   * ```
+   */
+  create(size: number, options?: CreateRegionOptions): Region {
+    const operation = "sharedMemory.create";
+    this.#session.assertOpen(operation);
+    if (!Number.isInteger(size) || size < 1 || size > MAX_REGION_SIZE) {
+      throw new VmciError("INVALID_SIZE", {
+        operation,
+        reason: `a region has 1 to ${MAX_REGION_SIZE} bytes: received ${size}`,
+      });
+    }
+    const writers = options?.writers ?? "everybody";
+    if (writers !== "everybody" && writers !== "creator") {
+      throw new VmciError("INVALID_ARGS", {
+        operation,
+        reason: `writers are "everybody" or "creator": received ${JSON.stringify(writers)}`,
+      });
+    }
+    const creatorOnly = writers === "creator";
+    const { medium } = this.#session;
+    const { memory, share } = medium.createRegion(size, writers);
+    let handle: Handle;
+    try {
+      const reply = this.#session.request({ operation }, "create_region", { size, creatorOnly }, [share]);
+      handle = Object.freeze(reply.result.handle);
+    } catch (error) {
+      memory.close();
+      medium.release(share);
+      throw error;
+    }
+    // The creator's share is for the next broker; it goes with the creator's last attachment.
+    this.#session.keep({ type: "SHAREDMEM", handle, size, creatorOnly, share, gone: () => {} });
+    return this.#add(handle, size, creatorOnly, true, memory, creatorOnly ? memory : undefined);
+  }
+
+  /**
+   * The size of a region (`VMCISharedMem_Query`). No right is needed.
+   *
+   * @param handle The region.
+   * @returns The bytes it was created with.
+   * @throws {VmciError} NOT_FOUND when there is none.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using vmci = await openVmci({ device: "memory:" });
+   * using region = vmci.sharedMemory.create(128);
+   * assertEquals(vmci.sharedMemory.query(region.handle), 128);
+   * ```
+   */
+  query(handle: Handle): number {
+    const operation = "sharedMemory.query";
+    assertHandle(operation, handle);
+    return this.#session.request({ operation, handle }, "query", { handle }).result.size;
+  }
+
+  /**
+   * Attaches to a region (`VMCISharedMem_Attach`). Any number may; attaching twice counts twice.
+   *
+   * @param handle The region.
+   * @returns This attachment.
+   * @throws {VmciError} NOT_FOUND when there is none; NO_ACCESS without SM_ATTACH on it, or by the coarse flags;
+   * UNAVAILABLE when its creator is gone; NO_RESOURCES when the context has its quota; NO_MEM when it cannot be mapped.
+   *
+   * @example
+   * ```ts
+   * import { openVmci, VmciError } from "@vmci/vmci";
+   * import { assertEquals, assertThrows } from "@std/assert";
+   *
+   * using host = await openVmci({ device: "memory:" });
+   * using guest = await openVmci({ device: "memory:", contextId: 16 });
+   * using region = host.sharedMemory.create(128);
+   * const error = assertThrows(() => guest.sharedMemory.attach(region.handle), VmciError);
+   * assertEquals(error.code, "NO_ACCESS");
+   * ```
+   */
+  attach(handle: Handle): Region {
+    const operation = "sharedMemory.attach";
+    assertHandle(operation, handle);
+    const { result, shares } = this.#session.request({ operation, handle }, "attach", { handle });
+    const known = this.#attachments.get(formatHandle(handle));
+    const { medium } = this.#session;
+    let memory: RegionMemory;
+    try {
+      if (known?.shared === undefined) {
+        memory = medium.openRegion(shares[0]!, result.size, result.writable);
+      } else {
+        medium.release(shares[0]!);
+        memory = known.shared;
+      }
+    } catch (error) {
+      this.#session.request({ operation, handle }, "detach", { handle });
+      if (known === undefined) this.#watchers.delete(formatHandle(handle));
+      throw error;
+    }
+    const frozen = Object.freeze({ context: handle.context, resource: handle.resource });
+    return this.#add(frozen, result.size, result.creatorOnly, result.writable, memory, undefined);
+  }
+
+  /**
+   * The Vmci is closed.
+   *
+   * @ignore Internal to the library.
+   */
+  close(): void {
+    for (const { regions } of [...this.#attachments.values()]) {
+      for (const region of [...regions.keys()]) region.detach();
+    }
+  }
+
+  /**
+   * A peer is gone.
+   *
+   * @ignore Internal to the library.
+   */
+  peerGone(peer: number): void {
+    for (const watchers of this.#watchers.values()) watchers.delete(peer);
+  }
+
+  #add(
+    handle: Handle,
+    size: number,
+    creatorOnly: boolean,
+    writable: boolean,
+    memory: RegionMemory,
+    shared: RegionMemory | undefined,
+  ): Region {
+    const key = formatHandle(handle);
+    let attachments = this.#attachments.get(key);
+    if (attachments === undefined) {
+      attachments = { size, creatorOnly, regions: new Map(), shared, watching: false };
+      this.#attachments.set(key, attachments);
+    }
+    const region = new Region(this.#owner, handle, size, writable, memory);
+    attachments.regions.set(region, memory);
+    return region;
+  }
+
+  #detach(region: Region): boolean {
+    const { handle } = region;
+    const key = formatHandle(handle);
+    const attachments = this.#attachments.get(key)!;
+    const memory = attachments.regions.get(region)!;
+    attachments.regions.delete(region);
+    const last = attachments.regions.size === 0;
+    // Further attachments of a creator that alone may write share one mapping.
+    const sharedStill = memory === attachments.shared && [...attachments.regions.values()].includes(memory);
+    if (last) {
+      this.#attachments.delete(key);
+      this.#watchers.delete(key);
+    }
+    if (!sharedStill && !memory.close()) this.#emit({ type: "buffer-transferred", handle });
+    if (last) this.#session.forget("SHAREDMEM", handle);
+    if (this.#session.closed) return false;
+    try {
+      return this.#session.request({ operation: "detach", handle }, "detach", { handle }).result.last;
+    } catch (error) {
+      // Without a broker it is detached all the same: nobody will announce it to the next one.
+      if ((error as VmciError).code !== "UNAVAILABLE") throw error;
+      return false;
+    }
+  }
+
+  #watch(region: Region): void {
+    const { handle } = region;
+    const attachments = this.#attachments.get(formatHandle(handle))!;
+    if (attachments.watching) return;
+    this.#session.request({ operation: "waitUntil", handle }, "watch_region", { handle });
+    attachments.watching = true;
+  }
+
+  #notify(region: Region): void {
+    this.#session.refresh();
+    for (const number of this.#watchers.get(formatHandle(region.handle)) ?? []) {
+      const peer: Peer | undefined = this.#session.peer(number);
+      if (peer !== undefined) this.#session.nudge(peer);
+    }
+    this.#session.nudge(undefined);
+  }
+
+  #announce(): void {
+    const operation = "announce";
+    for (const { size, creatorOnly, regions, watching } of this.#attachments.values()) {
+      const { handle } = [...regions.keys()][0]!;
+      const attachment = { handle, count: regions.size, size, creatorOnly };
+      this.#session.request({ operation, handle }, "announce_attachment", attachment);
+      if (watching) this.#session.request({ operation, handle }, "watch_region", { handle });
+    }
+  }
+}
+
+function assertHandle(operation: string, handle: Handle): void {
+  if (isHandle(handle)) return;
+  throw new VmciError("INVALID_ARGS", {
+    operation,
+    reason: "that is not a handle: { context, resource }, both unsigned 32-bit numbers",
+  });
+}

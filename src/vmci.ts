@@ -1,0 +1,241 @@
+/**
+ * Joining a fabric, and what a program then has.
+ *
+ * @module
+ */
+
+import { AccessControl } from "./access.ts";
+import { Datagrams } from "./datagrams.ts";
+import { openDevice } from "./device.ts";
+import { Discovery } from "./discovery.ts";
+import { VmciError } from "./error.ts";
+import type { VmciEvent } from "./event.ts";
+import { EventQueue } from "./event_queue.ts";
+import { type ContextId, isId } from "./handle.ts";
+import { PrivilegeFlags } from "./privilege.ts";
+import { Session } from "./fabric/session.ts";
+import { SharedMemory } from "./shared_memory.ts";
+
+/** How a program joins. */
+export interface OpenOptions {
+  /**
+   * Where to: nothing for this user's fabric on this machine (or what the environment variable `VMCI_FABRIC` says), the
+   * path of another fabric's directory or of a daemon's socket (with or without `fabric:` before it), or `memory:NAME`
+   * for one within this process.
+   */
+  readonly device?: string | undefined;
+  /**
+   * Which context this program is in: 2, the host, or a virtual machine's, 16 and up. Without it, what the environment
+   * variable `VMCI_CID` says, or what the socket it comes through is bound to, or the host.
+   */
+  readonly contextId?: ContextId | undefined;
+  /** Coarse flags of the context, of {@linkcode PrivilegeFlags}; the first process in a context sets them. */
+  readonly privilegeFlags?: number | undefined;
+  /** Ends the wait for a fabric that is just starting; `openVmci` then throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds that any call to the broker may take before it is UNAVAILABLE; 5000 without it. */
+  readonly timeout?: number | undefined;
+  /** Microseconds that a wait may spin before it sleeps; 20 without it, 0 turns spinning off. */
+  readonly spin?: number | undefined;
+}
+
+/** The version of the VMCI API, as `major << 16 | minor`: 1.0. */
+const API_VERSION = 0x10000;
+
+/**
+ * A program's membership in a fabric, with the SDK's four APIs. Get one from {@linkcode openVmci}.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using vmci = await openVmci({ device: "memory:", contextId: 16 });
+ * assertEquals(vmci.contextId, 16);
+ * ```
+ */
+export class Vmci implements Disposable, AsyncDisposable {
+  /** Messages between handles. */
+  readonly datagrams: Datagrams;
+  /** Memory that several processes have at once. */
+  readonly sharedMemory: SharedMemory;
+  /** Who may do what. */
+  readonly access: AccessControl;
+  /** Names for handles. */
+  readonly discovery: Discovery;
+  /** The version of the VMCI API, as `major << 16 | minor`: 0x10000. */
+  readonly version: number = API_VERSION;
+  readonly #session: Session;
+  readonly #queues = new Set<EventQueue<VmciEvent>>();
+  #subscribed = false;
+
+  /** @ignore Use {@linkcode openVmci}. */
+  constructor(session: Session) {
+    this.#session = session;
+    const emit = (event: VmciEvent) => this.#emit(event);
+    this.datagrams = new Datagrams(session, emit);
+    this.sharedMemory = new SharedMemory(session, emit);
+    this.access = new AccessControl(session);
+    this.discovery = new Discovery(session);
+    session.peerGone = (peer) => {
+      this.datagrams.peerGone(peer);
+      this.sharedMemory.peerGone(peer);
+    };
+    session.recovered = (pid, lost) => emit({ type: "broker-changed", pid, lost });
+    session.on("context_removed", ({ context }) => emit({ type: "context-removed", context }));
+    session.on("resource_gone", ({ type, handle }) => emit({ type: "resource-gone", resource: type, handle }));
+    session.on("region_peer", ({ handle, context, attached }) => {
+      emit({ type: attached ? "peer-attached" : "peer-detached", handle, context });
+    });
+    session.onAnnounce(() => {
+      if (this.#subscribed) session.request({ operation: "announce" }, "subscribe", {});
+    });
+  }
+
+  /**
+   * The context this program is in.
+   *
+   * @returns 2 for the host, 16 and up for virtual machines.
+   */
+  get contextId(): ContextId {
+    return this.#session.context;
+  }
+
+  /**
+   * The device it was opened on.
+   *
+   * @returns What `openVmci` would take to come here again.
+   */
+  get device(): string {
+    return this.#session.medium.device;
+  }
+
+  /**
+   * Whether it is closed.
+   *
+   * @returns `true` after {@linkcode Vmci.close}.
+   */
+  get closed(): boolean {
+    return this.#session.closed;
+  }
+
+  /**
+   * What happens in the fabric and concerns this program, from this call on.
+   *
+   * @param options `signal` ends the iteration with its reason.
+   * @returns The events; the iteration ends when the Vmci is closed.
+   * @throws {VmciError} NO_RESOURCES while iterating, when too many events were not read.
+   *
+   * @example
+   * ```ts
+   * import { openVmci } from "@vmci/vmci";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using host = await openVmci({ device: "memory:" });
+   * const guest = await openVmci({ device: "memory:", contextId: 16 });
+   * const events = host.events();
+   * guest.close();
+   * const { value } = await events.next();
+   * assertEquals(value, { type: "context-removed", context: 16 });
+   * ```
+   */
+  events(options?: { readonly signal?: AbortSignal }): AsyncIterableIterator<VmciEvent> {
+    const operation = "events";
+    this.#session.assertOpen(operation);
+    const queue = new EventQueue<VmciEvent>(this.#session, operation);
+    if (!this.#subscribed) {
+      this.#session.request({ operation }, "subscribe", {});
+      this.#subscribed = true;
+    }
+    this.#queues.add(queue);
+    return queue.read(options, () => this.#queues.delete(queue));
+  }
+
+  /**
+   * Leaves the fabric (`VMCI_CleanupApp`). Everything this program made in it goes: handles, names, grants, attachments;
+   * pending waits end with INVALID_RESOURCE. Closing again does nothing.
+   */
+  close(): void {
+    void this.#close();
+  }
+
+  /** As {@linkcode Vmci.close}. */
+  [Symbol.dispose](): void {
+    void this.#close();
+  }
+
+  /**
+   * As {@linkcode Vmci.close}. If this process held the broker and was the last in the fabric, it also waits until the
+   * broker's thread has ended.
+   *
+   * @returns When all is given back.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#close();
+  }
+
+  #close(): Promise<void> {
+    if (this.#session.closed) return Promise.resolve();
+    const closed = this.#session.close();
+    // The broker drops what is left by itself; here only memory is given back.
+    this.datagrams.close();
+    this.sharedMemory.close();
+    return closed;
+  }
+
+  #emit(event: VmciEvent): void {
+    for (const queue of this.#queues) queue.push(event);
+  }
+}
+
+/**
+ * Joins a fabric (`VMCI_InitApp`). The first program on a fabric starts it; nothing has to be installed or running.
+ *
+ * @param options Where to, and as whom.
+ * @returns The membership; close it, or declare it with `using` or `await using`.
+ * @throws {VmciError} UNAVAILABLE when there is no such fabric, its broker has another version or does not answer, or
+ * this system has none (see `cause`); NO_ACCESS when it is another user's, or the context is somebody else's;
+ * INVALID_ARGS for a reserved context or flags that are not the context's; NO_RESOURCES when a quota is reached. The
+ * signal's reason when it was aborted.
+ *
+ * @example
+ * ```ts
+ * import { openVmci } from "@vmci/vmci";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using vmci = await openVmci({ device: "memory:" });
+ * assertEquals(vmci.contextId, 2);
+ * ```
+ */
+export async function openVmci(options: OpenOptions = {}): Promise<Vmci> {
+  return new Vmci(await openSession(options, { start: true, observer: false }));
+}
+
+/**
+ * As {@linkcode openVmci}, for what only looks.
+ *
+ * @ignore Internal to the library.
+ */
+export async function openSession(
+  options: OpenOptions,
+  role: { readonly start: boolean; readonly observer: boolean },
+): Promise<Session> {
+  const { contextId, privilegeFlags = PrivilegeFlags.NONE, timeout = 5000, spin = 20, signal } = options;
+  signal?.throwIfAborted();
+  if (contextId !== undefined && !isId(contextId)) {
+    throw invalid(`contextId must be an unsigned 32-bit number: received ${contextId}`);
+  }
+  if (!isId(privilegeFlags)) throw invalid(`privilegeFlags must be of PrivilegeFlags: received ${privilegeFlags}`);
+  if (!(timeout > 0 && timeout < 2 ** 31)) throw invalid(`timeout must be milliseconds above 0: received ${timeout}`);
+  if (!(spin >= 0 && spin <= 1e6)) throw invalid(`spin must be 0 to 1000000 microseconds: received ${spin}`);
+  const { medium, context } = openDevice(options.device, role.start, undefined);
+  return await Session.open(
+    medium,
+    { context: contextId ?? context, flags: privilegeFlags, observer: role.observer, timeout, spin },
+    signal,
+  );
+}
+
+function invalid(reason: string): VmciError {
+  return new VmciError("INVALID_ARGS", { operation: "openVmci", reason });
+}
