@@ -1,18 +1,14 @@
 /**
- * A datagram handle and the mailbox behind it.
+ * A datagram handle as a program has it.
  *
  * @module
  */
 
 import { VmciError } from "./error.ts";
-import { formatHandle, type Handle, INVALID_HANDLE } from "./handle.ts";
-import { MAX_PAYLOAD_SIZE } from "./limits.ts";
+import type { Handle } from "./handle.ts";
 import type { Look, WaitOptions } from "./lane/waiting.ts";
-import { LaneConsumer } from "./lane/ring.ts";
-import type { SharedPages } from "./fabric/medium.ts";
-import type { Peer } from "./fabric/peer.ts";
-import type { Session } from "./fabric/session.ts";
-import { Outbox } from "./outbox.ts";
+import { MAX_PAYLOAD_SIZE } from "./limits.ts";
+import type { Mailbox } from "./mailbox.ts";
 
 /** One datagram as it was received. */
 export interface Datagram {
@@ -20,53 +16,6 @@ export interface Datagram {
   readonly source: Handle;
   /** What was sent: 0 to 69,608 bytes, the receiver's own copy. */
   readonly payload: Uint8Array<ArrayBuffer>;
-}
-
-/**
- * One lane, seen from its receiver.
- *
- * @ignore Internal to the library.
- */
-export class IncomingLane {
-  readonly number: number;
-  readonly source: Handle;
-  readonly consumer: LaneConsumer;
-  /** Who sends; `undefined` is this session itself. */
-  readonly peer: Peer | undefined;
-  /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
-  ended = false;
-  readonly #pages: SharedPages;
-
-  constructor(number: number, source: Handle, pages: SharedPages, peer: Peer | undefined) {
-    this.number = number;
-    this.source = source;
-    this.consumer = new LaneConsumer(pages.buffer);
-    this.peer = peer;
-    this.#pages = pages;
-  }
-
-  end(): void {
-    this.ended = true;
-    this.consumer.seal();
-  }
-
-  close(): void {
-    this.#pages.close();
-  }
-}
-
-/**
- * What an endpoint needs of the facet that made it.
- *
- * @ignore Internal to the library.
- */
-export interface EndpointOwner {
-  /** The session. */
-  readonly session: Session;
-  /** Called once when the endpoint is closed by the program. */
-  closed(endpoint: DatagramEndpoint): void;
-  /** Called when a lane is done with; `broken` when its sender wrote nonsense. */
-  laneDone(lane: IncomingLane, broken: boolean): void;
 }
 
 /**
@@ -94,21 +43,12 @@ export interface EndpointOwner {
 export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   /** Its handle: the own context and a number that is never given again. */
   readonly handle: Handle;
-  readonly #owner: EndpointOwner;
-  readonly #session: Session;
-  readonly #outbox: Outbox;
-  readonly #lanes: IncomingLane[] = [];
-  /** The lane that is looked at first: the one after the lane that delivered last. */
-  #turn = 0;
-  #source: Handle = INVALID_HANDLE;
-  #closed = false;
+  readonly #mailbox: Mailbox;
 
   /** @ignore Use {@linkcode Datagrams.create}. */
-  constructor(owner: EndpointOwner, handle: Handle) {
-    this.#owner = owner;
-    this.#session = owner.session;
-    this.handle = handle;
-    this.#outbox = new Outbox(owner.session, handle);
+  constructor(mailbox: Mailbox) {
+    this.#mailbox = mailbox;
+    this.handle = mailbox.handle;
   }
 
   /**
@@ -118,7 +58,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @returns A handle.
    */
   get source(): Handle {
-    return this.#source;
+    return this.#mailbox.inbox.source;
   }
 
   /**
@@ -127,7 +67,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @returns `true` after {@linkcode DatagramEndpoint.close}, or when somebody with the right destroyed it.
    */
   get closed(): boolean {
-    return this.#closed;
+    return this.#mailbox.closed;
   }
 
   /**
@@ -152,8 +92,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   sendTo(destination: Handle, payload: Uint8Array): number {
-    if (this.#closed) throw this.#closedError("sendTo");
-    return this.#outbox.send("sendTo", destination, payload);
+    this.#mailbox.assertOpen("sendTo");
+    return this.#mailbox.outbox.send("sendTo", destination, payload);
   }
 
   /**
@@ -175,8 +115,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   hasRoom(destination: Handle, size: number): boolean {
-    if (this.#closed) throw this.#closedError("hasRoom");
-    return this.#outbox.hasRoom("hasRoom", destination, size);
+    this.#mailbox.assertOpen("hasRoom");
+    return this.#mailbox.outbox.hasRoom("hasRoom", destination, size);
   }
 
   /**
@@ -205,8 +145,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   async room(destination: Handle, size: number, options?: WaitOptions): Promise<void> {
-    if (this.#closed) throw this.#closedError("room");
-    await this.#outbox.room("room", destination, size, options);
+    this.#mailbox.assertOpen("room");
+    await this.#mailbox.outbox.room("room", destination, size, options);
   }
 
   /**
@@ -218,8 +158,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @throws {VmciError} As `room`; WOULD_BLOCK on `memory:`.
    */
   roomSync(destination: Handle, size: number, timeout: number = -1): void {
-    if (this.#closed) throw this.#closedError("roomSync");
-    this.#outbox.roomSync("roomSync", destination, size, timeout);
+    this.#mailbox.assertOpen("roomSync");
+    this.#mailbox.outbox.roomSync("roomSync", destination, size, timeout);
   }
 
   /**
@@ -242,7 +182,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   receive(options?: WaitOptions): Promise<Datagram> {
-    return this.#session.wait("receive", this.#lookForDatagram, options);
+    return this.#mailbox.session.wait("receive", this.#lookForDatagram, options);
   }
 
   /**
@@ -253,7 +193,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @throws {VmciError} As `receive`; WOULD_BLOCK on `memory:` when none is there.
    */
   receiveSync(timeout: number = -1): Datagram {
-    return this.#session.waitSync("receiveSync", this.#lookForDatagram, timeout);
+    return this.#mailbox.session.waitSync("receiveSync", this.#lookForDatagram, timeout);
   }
 
   /**
@@ -273,7 +213,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   tryReceive(): Datagram | undefined {
-    this.#session.refresh();
+    this.#mailbox.session.refresh();
     return this.#lookForDatagram();
   }
 
@@ -301,7 +241,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   receiveInto(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
-    return this.#session.wait("receiveInto", () => this.#takeInto("receiveInto", buffer), options);
+    return this.#mailbox.session.wait("receiveInto", () => this.#takeInto("receiveInto", buffer), options);
   }
 
   /**
@@ -315,7 +255,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   receiveIntoSync(buffer: Uint8Array, timeout: number = -1): number {
     const size = this.tryReceiveInto(buffer);
     if (size !== undefined) return size;
-    return this.#session.waitSync("receiveIntoSync", () => this.#takeInto("receiveIntoSync", buffer), timeout);
+    return this.#mailbox.session.waitSync("receiveIntoSync", () => this.#takeInto("receiveIntoSync", buffer), timeout);
   }
 
   /**
@@ -337,7 +277,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   tryReceiveInto(buffer: Uint8Array): number | undefined {
-    this.#session.refresh();
+    this.#mailbox.session.refresh();
     return this.#takeInto("tryReceiveInto", buffer);
   }
 
@@ -363,12 +303,12 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   async *[Symbol.asyncIterator](): AsyncIterableIterator<Datagram> {
-    while (!this.#closed) {
+    while (!this.closed) {
       let datagram: Datagram;
       try {
         datagram = await this.receive();
       } catch (error) {
-        if (this.#closed) return;
+        if (this.closed) return;
         throw error;
       }
       yield datagram;
@@ -380,9 +320,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * with INVALID_RESOURCE. Closing again does nothing.
    */
   close(): void {
-    if (this.#closed) return;
-    this.shut();
-    this.#owner.closed(this);
+    this.#mailbox.destroy();
   }
 
   /** As {@linkcode DatagramEndpoint.close}. */
@@ -390,59 +328,20 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.close();
   }
 
-  /**
-   * The endpoint is gone, whoever destroyed it.
-   *
-   * @ignore Internal to the library.
-   */
-  shut(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#outbox.close();
-    for (const lane of this.#lanes.splice(0)) {
-      this.#owner.laneDone(lane, false);
-      lane.close();
-    }
-    this.#session.waiting.wake();
-  }
-
-  /**
-   * The lanes out of it.
-   *
-   * @ignore Internal to the library.
-   */
-  get outbox(): Outbox {
-    return this.#outbox;
-  }
-
-  /**
-   * The lanes into it that still carry.
-   *
-   * @ignore Internal to the library.
-   */
-  incoming(): readonly IncomingLane[] {
-    return this.#lanes.filter((lane) => !lane.ended);
-  }
-
-  /**
-   * A lane was opened to it.
-   *
-   * @ignore Internal to the library.
-   */
-  addLane(lane: IncomingLane): void {
-    this.#lanes.push(lane);
-  }
-
   #lookForDatagram: Look<Datagram> = () => {
-    const lane = this.#next();
+    this.#mailbox.assertOpen("receive");
+    const { inbox } = this.#mailbox;
+    const lane = inbox.next();
     if (lane === undefined) return undefined;
     const payload = new Uint8Array(lane.consumer.peek());
-    this.#take(lane, payload);
+    inbox.take(lane, payload);
     return { source: lane.source, payload };
   };
 
   #takeInto(operation: string, buffer: Uint8Array): number | undefined {
-    const lane = this.#next();
+    this.#mailbox.assertOpen(operation);
+    const { inbox } = this.#mailbox;
+    const lane = inbox.next();
     if (lane === undefined) return undefined;
     const size = lane.consumer.peek();
     if (size > buffer.length) {
@@ -452,41 +351,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
         reason: `the next datagram has ${size} bytes, the buffer ${buffer.length}; ${MAX_PAYLOAD_SIZE} always suffice`,
       });
     }
-    this.#take(lane, buffer);
+    inbox.take(lane, buffer);
     return size;
-  }
-
-  /** The first lane, in turn, that has a datagram; it stays the first until that is taken. */
-  #next(): IncomingLane | undefined {
-    if (this.#closed) throw this.#closedError("receive");
-    const lanes = this.#lanes;
-    for (let left = lanes.length; left > 0; left--) {
-      if (this.#turn >= lanes.length) this.#turn = 0;
-      const lane = lanes[this.#turn]!;
-      const size = lane.consumer.peek();
-      if (size >= 0) return lane;
-      if (size === -1 && !lane.ended) {
-        this.#turn++;
-        continue;
-      }
-      lanes.splice(this.#turn, 1);
-      this.#owner.laneDone(lane, size !== -1);
-      lane.close();
-    }
-    return undefined;
-  }
-
-  #take(lane: IncomingLane, into: Uint8Array): void {
-    this.#source = lane.source;
-    this.#turn++;
-    if (lane.consumer.take(into)) this.#session.nudge(lane.peer);
-  }
-
-  #closedError(operation: string): VmciError {
-    return new VmciError("INVALID_RESOURCE", {
-      operation,
-      handle: this.handle,
-      reason: `the datagram handle ${formatHandle(this.handle)} is closed`,
-    });
   }
 }

@@ -4,11 +4,14 @@
  * @module
  */
 
-import { DatagramEndpoint, type EndpointOwner, IncomingLane } from "./datagram_endpoint.ts";
+import { DatagramEndpoint } from "./datagram_endpoint.ts";
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
-import { type Handle, INVALID_HANDLE, isHandle } from "./handle.ts";
+import { formatHandle, type Handle, INVALID_HANDLE, isHandle } from "./handle.ts";
+import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
+import { IncomingLane } from "./inbox.ts";
+import { Mailbox } from "./mailbox.ts";
 import { type LaneEnd, Outbox, type OutgoingLane } from "./outbox.ts";
 
 /** How a datagram handle is made. */
@@ -45,35 +48,31 @@ export const DatagramFlag = {
 export class Datagrams {
   readonly #session: Session;
   readonly #emit: (event: VmciEvent) => void;
-  readonly #endpoints = new Map<number, Map<number, DatagramEndpoint>>();
+  readonly #mailboxes = new Map<string, Mailbox>();
   readonly #incoming = new Map<number, IncomingLane>();
   /** What is sent without a source. */
   readonly #anonymous: Outbox;
-  readonly #owner: EndpointOwner;
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session, emit: (event: VmciEvent) => void) {
     this.#session = session;
     this.#emit = emit;
     this.#anonymous = new Outbox(session, INVALID_HANDLE);
-    this.#owner = {
-      session,
-      closed: (endpoint) => this.#destroyed(endpoint),
-      laneDone: (lane, broken) => this.#laneDone(lane, broken),
-    };
     session.on("lane", ({ lane, source, destination, peer, fresh }, [memory, ...bell]) => {
       if (fresh) session.adoptPeer(peer, bell);
-      const endpoint = this.#endpoint(destination);
-      if (endpoint === undefined) return session.medium.release(memory!);
+      const mailbox = this.#mailboxes.get(formatHandle(destination));
+      if (mailbox === undefined) return session.medium.release(memory!);
       const incoming = new IncomingLane(lane, source, session.medium.openLane(memory!), session.peer(peer));
       this.#incoming.set(lane, incoming);
-      endpoint.addLane(incoming);
+      mailbox.inbox.add(incoming);
     });
     session.on("lane_closed", ({ lane, cause }) => {
       if (cause !== "gone") this.#incoming.get(lane)?.end();
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
     });
     session.onAnnounce(() => this.#announce());
+    session.onPeerGone((peer) => this.#peerGone(peer));
+    session.onClose(() => this.#close());
   }
 
   /**
@@ -103,19 +102,18 @@ export class Datagrams {
       wellKnown: wellKnown !== undefined,
     });
     const handle = Object.freeze(result.handle);
-    const endpoint = new DatagramEndpoint(this.#owner, handle);
-    let byResource = this.#endpoints.get(handle.context);
-    if (byResource === undefined) this.#endpoints.set(handle.context, byResource = new Map());
-    byResource.set(handle.resource, endpoint);
+    const destroyed = (mailbox: Mailbox) => this.#destroyed(mailbox);
+    const mailbox = new Mailbox(this.#session, handle, destroyed, (lane, broken) => this.#laneDone(lane, broken));
+    this.#mailboxes.set(formatHandle(handle), mailbox);
     this.#session.keep({
       type: "DATAGRAM",
       handle,
       size: 0,
       creatorOnly: false,
       share: undefined,
-      gone: () => this.#forget(endpoint),
+      gone: () => this.#forget(mailbox),
     });
-    return endpoint;
+    return new DatagramEndpoint(mailbox);
   }
 
   /**
@@ -164,45 +162,27 @@ export class Datagrams {
     const operation = "datagrams.destroy";
     if (!isHandle(handle)) throw new VmciError("INVALID_ARGS", { operation, reason: "that is not a handle" });
     this.#session.request({ operation, handle }, "destroy", { type: "DATAGRAM", handle });
-    const endpoint = this.#endpoint(handle);
-    if (endpoint !== undefined) this.#forget(endpoint);
+    const mailbox = this.#mailboxes.get(formatHandle(handle));
+    if (mailbox !== undefined) this.#forget(mailbox);
   }
 
-  /**
-   * The Vmci is closed.
-   *
-   * @ignore Internal to the library.
-   */
-  close(): void {
+  #close(): void {
     this.#anonymous.close();
-    for (const byResource of [...this.#endpoints.values()]) {
-      for (const endpoint of [...byResource.values()]) endpoint.shut();
-    }
-    this.#endpoints.clear();
+    for (const mailbox of this.#mailboxes.values()) mailbox.shut();
+    this.#mailboxes.clear();
   }
 
-  /**
-   * A peer is gone: what it sent is still delivered, what it had not read is lost.
-   *
-   * @ignore Internal to the library.
-   */
-  peerGone(peer: number): void {
-    const gone = this.#session.peer(peer);
+  /** What a peer that is gone has sent is still delivered; what it had not read is lost. */
+  #peerGone(peer: Peer): void {
     for (const lane of this.#incoming.values()) {
-      if (lane.peer === gone) lane.end();
+      if (lane.peer === peer) lane.end();
     }
-    this.#closeOutgoing((lane) => lane.peer === gone, "gone");
-  }
-
-  #endpoint(handle: Handle): DatagramEndpoint | undefined {
-    return this.#endpoints.get(handle.context)?.get(handle.resource);
+    this.#closeOutgoing((lane) => lane.peer === peer, "gone");
   }
 
   *#outboxes(): Iterable<Outbox> {
     yield this.#anonymous;
-    for (const byResource of this.#endpoints.values()) {
-      for (const endpoint of byResource.values()) yield endpoint.outbox;
-    }
+    for (const { outbox } of this.#mailboxes.values()) yield outbox;
   }
 
   #closeOutgoing(which: (lane: OutgoingLane) => boolean, end: LaneEnd): void {
@@ -224,10 +204,10 @@ export class Datagrams {
     if (broken) this.#session.request({ operation: "receive" }, "close_lane", { lane: lane.number });
   }
 
-  #destroyed(endpoint: DatagramEndpoint): void {
-    this.#forget(endpoint);
+  #destroyed(mailbox: Mailbox): void {
+    this.#forget(mailbox);
     if (this.#session.closed) return;
-    const { handle } = endpoint;
+    const { handle } = mailbox;
     try {
       this.#session.request({ operation: "close", handle }, "destroy", { type: "DATAGRAM", handle });
     } catch (error) {
@@ -238,30 +218,20 @@ export class Datagrams {
     }
   }
 
-  #forget(endpoint: DatagramEndpoint): void {
-    const { context, resource } = endpoint.handle;
-    const byResource = this.#endpoints.get(context);
-    byResource?.delete(resource);
-    if (byResource?.size === 0) this.#endpoints.delete(context);
-    this.#session.forget("DATAGRAM", endpoint.handle);
-    endpoint.shut();
+  #forget(mailbox: Mailbox): void {
+    this.#mailboxes.delete(formatHandle(mailbox.handle));
+    this.#session.forget("DATAGRAM", mailbox.handle);
+    mailbox.shut();
   }
 
   #announce(): void {
-    const operation = "announce";
-    for (const outbox of this.#outboxes()) {
-      for (const { number, destination } of [...outbox.lanes()]) {
-        const lane = { lane: number, source: outbox.source, destination, sender: true };
-        this.#session.request({ operation }, "announce_lane", lane);
-      }
+    const say = (lane: number, source: Handle, destination: Handle, sender: boolean) =>
+      this.#session.request({ operation: "announce" }, "announce_lane", { lane, source, destination, sender });
+    for (const outbox of [...this.#outboxes()]) {
+      for (const { number, destination } of [...outbox.lanes()]) say(number, outbox.source, destination, true);
     }
-    for (const byResource of this.#endpoints.values()) {
-      for (const endpoint of byResource.values()) {
-        for (const { number, source } of endpoint.incoming()) {
-          const lane = { lane: number, source, destination: endpoint.handle, sender: false };
-          this.#session.request({ operation }, "announce_lane", lane);
-        }
-      }
+    for (const { handle, inbox } of [...this.#mailboxes.values()]) {
+      for (const { number, source } of inbox.carrying()) say(number, source, handle, false);
     }
   }
 }

@@ -74,6 +74,10 @@ export class SharedMemory {
       else watchers.add(peer);
     });
     session.onAnnounce(() => this.#announce());
+    session.onPeerGone(({ number }) => {
+      for (const watchers of this.#watchers.values()) watchers.delete(number);
+    });
+    session.onClose(() => this.#close());
   }
 
   /**
@@ -194,24 +198,10 @@ export class SharedMemory {
     return this.#add(frozen, result.size, result.creatorOnly, result.writable, memory, undefined);
   }
 
-  /**
-   * The Vmci is closed.
-   *
-   * @ignore Internal to the library.
-   */
-  close(): void {
+  #close(): void {
     for (const { regions } of [...this.#attachments.values()]) {
       for (const region of [...regions.keys()]) region.detach();
     }
-  }
-
-  /**
-   * A peer is gone.
-   *
-   * @ignore Internal to the library.
-   */
-  peerGone(peer: number): void {
-    for (const watchers of this.#watchers.values()) watchers.delete(peer);
   }
 
   #add(

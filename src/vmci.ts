@@ -77,11 +77,7 @@ export class Vmci implements Disposable, AsyncDisposable {
     this.sharedMemory = new SharedMemory(session, emit);
     this.access = new AccessControl(session);
     this.discovery = new Discovery(session);
-    session.peerGone = (peer) => {
-      this.datagrams.peerGone(peer);
-      this.sharedMemory.peerGone(peer);
-    };
-    session.recovered = (pid, lost) => emit({ type: "broker-changed", pid, lost });
+    session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
     session.on("context_removed", ({ context }) => emit({ type: "context-removed", context }));
     session.on("resource_gone", ({ type, handle }) => emit({ type: "resource-gone", resource: type, handle }));
     session.on("region_peer", ({ handle, context, attached }) => {
@@ -156,12 +152,12 @@ export class Vmci implements Disposable, AsyncDisposable {
    * pending waits end with INVALID_RESOURCE. Closing again does nothing.
    */
   close(): void {
-    void this.#close();
+    void this.#session.close();
   }
 
   /** As {@linkcode Vmci.close}. */
   [Symbol.dispose](): void {
-    void this.#close();
+    this.close();
   }
 
   /**
@@ -171,16 +167,7 @@ export class Vmci implements Disposable, AsyncDisposable {
    * @returns When all is given back.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close();
-  }
-
-  #close(): Promise<void> {
-    if (this.#session.closed) return Promise.resolve();
-    const closed = this.#session.close();
-    // The broker drops what is left by itself; here only memory is given back.
-    this.datagrams.close();
-    this.sharedMemory.close();
-    return closed;
+    await this.#session.close();
   }
 
   #emit(event: VmciEvent): void {

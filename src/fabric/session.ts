@@ -80,9 +80,6 @@ interface Kept extends KeptResource {
 
 type NoticeHandlers = { [N in NoticeName]?: (body: Notices[N], shares: readonly Share[]) => void };
 
-/** What one facet does when there is a new broker: it announces, or asks again for, what it owns. */
-export type Announcer = () => void;
-
 /** So often a busy thread that only sends asks the kernel whether the broker is gone. */
 const HANG_UP_CHECK = 4096;
 
@@ -103,7 +100,10 @@ export class Session implements Parking {
   readonly #peers = new Map<number, Peer>();
   readonly #kept = new Map<string, Kept>();
   readonly #handlers: NoticeHandlers = {};
-  readonly #announcers: Announcer[] = [];
+  readonly #announcers: (() => void)[] = [];
+  readonly #recoveredHooks: ((pid: number, lost: readonly Handle[]) => void)[] = [];
+  readonly #peerGoneHooks: ((peer: Peer) => void)[] = [];
+  readonly #closeHooks: (() => void)[] = [];
   /** Requests that were given up, by id, as long as their replies may still come. */
   readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
   readonly #arrived: Packet[] = [];
@@ -202,16 +202,25 @@ export class Session implements Parking {
     this.#handlers[notice] = handler as NoticeHandlers[N];
   }
 
-  /** Adds something to be done when there is a new broker. */
-  onAnnounce(announcer: Announcer): void {
-    this.#announcers.push(announcer);
+  /** Adds something that a facet tells, or asks again, a new broker. */
+  onAnnounce(hook: () => void): void {
+    this.#announcers.push(hook);
   }
 
-  /** Called after a new broker took this client in. */
-  recovered: (pid: number, lost: readonly Handle[]) => void = () => {};
+  /** Adds something to be done after a new broker took this client in; it hears what the broker refused. */
+  onRecovered(hook: (pid: number, lost: readonly Handle[]) => void): void {
+    this.#recoveredHooks.push(hook);
+  }
 
-  /** Called when a peer is gone, before it is forgotten. */
-  peerGone: (peer: number) => void = () => {};
+  /** Adds something to be done when a peer is gone, before its bell is closed. */
+  onPeerGone(hook: (peer: Peer) => void): void {
+    this.#peerGoneHooks.push(hook);
+  }
+
+  /** Adds something to be done when the session is closed; the broker drops by itself what it knows of this client. */
+  onClose(hook: () => void): void {
+    this.#closeHooks.push(hook);
+  }
 
   // --- Asking ---------------------------------------------------------------------------------------------------------
 
@@ -454,7 +463,7 @@ export class Session implements Parking {
     const peer = this.#peers.get(number);
     if (peer === undefined) return;
     this.#peers.delete(number);
-    this.peerGone(number);
+    for (const hook of this.#peerGoneHooks) hook(peer);
     peer.close();
   }
 
@@ -597,7 +606,7 @@ export class Session implements Parking {
     this.#recovering = true;
     try {
       const lost = this.#announce();
-      this.recovered(this.#hello!.pid, lost);
+      for (const hook of this.#recoveredHooks) hook(this.#hello!.pid, lost);
     } finally {
       this.#recovering = false;
     }
@@ -666,6 +675,7 @@ export class Session implements Parking {
     this.#notice?.close();
     this.#noticeWord = new Int32Array(1);
     this.#bell?.close();
+    for (const hook of this.#closeHooks) hook();
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
     for (const packet of this.#arrived.splice(0)) {

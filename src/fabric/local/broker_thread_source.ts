@@ -1,5 +1,5 @@
 // Made by `deno task build:thread` from broker_thread.ts: do not edit.
-// sha256 of sources and text: 82b09acea09520fdfd948c85a88c2cdd4bdeb74ff05e25eff3393a3de8b7347b
+// sha256 of sources and text: 1bc59b33f6061ef88afaa6ad2958bcc6d51a111f41b917bf8e44a95ccae7c1a9
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 

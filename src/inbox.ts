@@ -1,0 +1,110 @@
+/**
+ * The lanes into one handle, served in turn.
+ *
+ * @module
+ */
+
+import { type Handle, INVALID_HANDLE } from "./handle.ts";
+import { LaneConsumer } from "./lane/ring.ts";
+import type { SharedPages } from "./fabric/medium.ts";
+import type { Peer } from "./fabric/peer.ts";
+import type { Session } from "./fabric/session.ts";
+
+/** One lane, seen from its receiver. */
+export class IncomingLane {
+  readonly number: number;
+  readonly source: Handle;
+  readonly consumer: LaneConsumer;
+  /** Who sends; `undefined` is this session itself. */
+  readonly peer: Peer | undefined;
+  /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
+  ended = false;
+  readonly #pages: SharedPages;
+
+  constructor(number: number, source: Handle, pages: SharedPages, peer: Peer | undefined) {
+    this.number = number;
+    this.source = source;
+    this.consumer = new LaneConsumer(pages.buffer);
+    this.peer = peer;
+    this.#pages = pages;
+  }
+
+  /** Nothing more may come. */
+  end(): void {
+    this.ended = true;
+    this.consumer.seal();
+  }
+
+  /** Gives its pages back. */
+  close(): void {
+    this.#pages.close();
+  }
+}
+
+/** Called when a lane is done with; `broken` when its sender wrote nonsense. */
+export type LaneDone = (lane: IncomingLane, broken: boolean) => void;
+
+/** See the module's comment. */
+export class Inbox {
+  /** The source of the datagram taken last. */
+  source: Handle = INVALID_HANDLE;
+  readonly #session: Session;
+  readonly #laneDone: LaneDone;
+  readonly #lanes: IncomingLane[] = [];
+  /** The lane that is looked at first: the one after the lane that delivered last. */
+  #turn = 0;
+
+  constructor(session: Session, laneDone: LaneDone) {
+    this.#session = session;
+    this.#laneDone = laneDone;
+  }
+
+  /** A lane was opened. */
+  add(lane: IncomingLane): void {
+    this.#lanes.push(lane);
+  }
+
+  /** The lanes that still carry. */
+  carrying(): IncomingLane[] {
+    return this.#lanes.filter((lane) => !lane.ended);
+  }
+
+  /** The first lane, in turn, that has a datagram; it stays the first until that is taken. */
+  next(): IncomingLane | undefined {
+    const lanes = this.#lanes;
+    for (let left = lanes.length; left > 0; left--) {
+      if (this.#turn >= lanes.length) this.#turn = 0;
+      const lane = lanes[this.#turn]!;
+      const size = lane.consumer.peek();
+      if (size >= 0) return lane;
+      if (size === -1 && !lane.ended) {
+        this.#turn++;
+        continue;
+      }
+      lanes.splice(this.#turn, 1);
+      this.#laneDone(lane, size !== -1);
+      lane.close();
+    }
+    return undefined;
+  }
+
+  /**
+   * Takes the datagram at the head of a lane.
+   *
+   * @param lane The lane that {@linkcode Inbox.next} found.
+   * @param into Where the payload goes; long enough for it.
+   */
+  take(lane: IncomingLane, into: Uint8Array): void {
+    this.source = lane.source;
+    this.#turn++;
+    if (lane.consumer.take(into)) this.#session.nudge(lane.peer);
+  }
+
+  /** Drops what is queued. */
+  close(): void {
+    for (const lane of this.#lanes.splice(0)) {
+      this.#laneDone(lane, false);
+      lane.close();
+    }
+  }
+}
