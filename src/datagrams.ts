@@ -8,6 +8,7 @@ import { DatagramEndpoint } from "./datagram_endpoint.ts";
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
 import { formatHandle, type Handle, INVALID_HANDLE, isHandle } from "./handle.ts";
+import type { SharedPages } from "./fabric/medium.ts";
 import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 import { IncomingLane } from "./inbox.ts";
@@ -62,7 +63,14 @@ export class Datagrams {
       if (fresh) session.adoptPeer(peer, bell);
       const mailbox = this.#mailboxes.get(formatHandle(destination));
       if (mailbox === undefined) return session.medium.release(memory!);
-      const incoming = new IncomingLane(lane, source, session.medium.openLane(memory!), session.peer(peer));
+      let pages: SharedPages;
+      try {
+        pages = session.medium.openLane(memory!);
+      } catch {
+        // It cannot be mapped: its sender is told, and gets an error instead of a lane that nobody reads.
+        return session.tell("close_lane", { lane });
+      }
+      const incoming = new IncomingLane(lane, source, pages, session.peer(peer));
       this.#incoming.set(lane, incoming);
       mailbox.inbox.add(incoming);
     });

@@ -27,7 +27,7 @@ export class EventQueue<T> {
   push(item: T): void {
     if (this.#items.length < MOST) this.#items.push(item);
     else this.#dropped++;
-    this.#session.nudge(undefined);
+    this.#session.self.nudge();
   }
 
   /** The items as they come, until the session is closed or the signal aborted; `done` is called at the end. */

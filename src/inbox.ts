@@ -7,21 +7,20 @@
 import { type Handle, INVALID_HANDLE } from "./handle.ts";
 import { LaneConsumer } from "./lane/ring.ts";
 import type { SharedPages } from "./fabric/medium.ts";
-import type { Peer } from "./fabric/peer.ts";
-import type { Session } from "./fabric/session.ts";
+import type { Nudgeable } from "./fabric/peer.ts";
 
 /** One lane, seen from its receiver. */
 export class IncomingLane {
   readonly number: number;
   readonly source: Handle;
   readonly consumer: LaneConsumer;
-  /** Who sends; `undefined` is this session itself. */
-  readonly peer: Peer | undefined;
+  /** Who sends, if it can be rung. */
+  readonly peer: Nudgeable | undefined;
   /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
   ended = false;
   readonly #pages: SharedPages;
 
-  constructor(number: number, source: Handle, pages: SharedPages, peer: Peer | undefined) {
+  constructor(number: number, source: Handle, pages: SharedPages, peer: Nudgeable | undefined) {
     this.number = number;
     this.source = source;
     this.consumer = new LaneConsumer(pages.buffer);
@@ -48,14 +47,12 @@ export type LaneDone = (lane: IncomingLane, broken: boolean) => void;
 export class Inbox {
   /** The source of the datagram taken last. */
   source: Handle = INVALID_HANDLE;
-  readonly #session: Session;
   readonly #laneDone: LaneDone;
   readonly #lanes: IncomingLane[] = [];
   /** The lane that is looked at first: the one after the lane that delivered last. */
   #turn = 0;
 
-  constructor(session: Session, laneDone: LaneDone) {
-    this.#session = session;
+  constructor(laneDone: LaneDone) {
     this.#laneDone = laneDone;
   }
 
@@ -97,7 +94,7 @@ export class Inbox {
   take(lane: IncomingLane, into: Uint8Array): void {
     this.source = lane.source;
     this.#turn++;
-    if (lane.consumer.take(into)) this.#session.nudge(lane.peer);
+    if (lane.consumer.take(into)) lane.peer?.nudge();
   }
 
   /** Drops what is queued. */

@@ -30,7 +30,7 @@ export class Mailbox {
   constructor(session: Session, handle: Handle, destroyed: (mailbox: Mailbox) => void, laneDone: LaneDone) {
     this.session = session;
     this.handle = handle;
-    this.inbox = new Inbox(session, laneDone);
+    this.inbox = new Inbox(laneDone);
     this.outbox = new Outbox(session, handle);
     this.#destroyed = destroyed;
   }

@@ -11,7 +11,7 @@ import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { WaitOptions } from "./lane/waiting.ts";
 import { LaneProducer } from "./lane/ring.ts";
 import type { SharedPages } from "./fabric/medium.ts";
-import type { Peer } from "./fabric/peer.ts";
+import type { Nudgeable } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 
 /** Why a lane can carry no more. */
@@ -22,14 +22,14 @@ export class OutgoingLane {
   readonly number: number;
   readonly destination: Handle;
   readonly producer: LaneProducer;
-  /** Who receives; `undefined` is this session itself. */
-  readonly peer: Peer | undefined;
+  /** Who receives, if it can be rung. */
+  readonly peer: Nudgeable | undefined;
   /** Why it is closed, once it is. */
   end: LaneEnd | undefined;
   readonly #pages: SharedPages;
   #roomWaiters = 0;
 
-  constructor(number: number, destination: Handle, pages: SharedPages, peer: Peer | undefined) {
+  constructor(number: number, destination: Handle, pages: SharedPages, peer: Nudgeable | undefined) {
     this.number = number;
     this.destination = destination;
     this.producer = new LaneProducer(pages.buffer);
@@ -86,7 +86,7 @@ export class Outbox {
           `budget of 139264; wait for room()`,
       });
     }
-    this.#session.nudge(lane.peer);
+    lane.peer?.nudge();
     return length;
   }
 
@@ -179,8 +179,15 @@ export class Outbox {
       destination: handle,
     });
     const [memory, ...bell] = shares;
-    const peer = result.fresh ? session.adoptPeer(result.peer, bell) : session.peer(result.peer);
-    const lane = new OutgoingLane(result.lane, handle, session.medium.openLane(memory!), peer);
+    if (result.fresh) session.adoptPeer(result.peer, bell);
+    let pages: SharedPages;
+    try {
+      pages = session.medium.openLane(memory!);
+    } catch (error) {
+      session.tell("close_lane", { lane: result.lane });
+      throw error;
+    }
+    const lane = new OutgoingLane(result.lane, handle, pages, session.peer(result.peer));
     let byResource = this.#lanes.get(handle.context);
     if (byResource === undefined) this.#lanes.set(handle.context, byResource = new Map());
     byResource.set(handle.resource, lane);

@@ -10,7 +10,6 @@ import { formatHandle, type Handle, isHandle } from "./handle.ts";
 import { MAX_REGION_SIZE } from "./limits.ts";
 import { Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
-import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 
 /** How a region is made. */
@@ -259,10 +258,9 @@ export class SharedMemory {
   #notify(region: Region): void {
     this.#session.refresh();
     for (const number of this.#watchers.get(formatHandle(region.handle)) ?? []) {
-      const peer: Peer | undefined = this.#session.peer(number);
-      if (peer !== undefined) this.#session.nudge(peer);
+      this.#session.peer(number)?.nudge();
     }
-    this.#session.nudge(undefined);
+    this.#session.self.nudge();
   }
 
   #announce(): void {

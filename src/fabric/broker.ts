@@ -448,6 +448,18 @@ export class Broker {
       return { lane: lane.number, peer: receiver.number, fresh };
     },
 
+    forget_peer: (client, args) => {
+      const peer = this.#clients.get(args.peer);
+      if (peer === undefined || !client.peers.delete(peer.number)) return {};
+      peer.peers.delete(client.number);
+      for (const [sender, receiver] of [[client, peer], [peer, client]] as const) {
+        for (const lane of [...sender.outgoing]) {
+          if (lane.destination.owner === receiver) this.#endLane(lane, "lost");
+        }
+      }
+      return {};
+    },
+
     close_lane: (client, args) => {
       const lane = this.#lanes.get(args.lane);
       // It may have been closed from the other end just now.
@@ -961,15 +973,18 @@ export class Broker {
     lane.destination.owner!.incoming.add(lane);
   }
 
-  /** Closes a lane: `ended` by its sender, `gone` with its receiver, or `revoked`. */
-  #endLane(lane: Lane, cause: "ended" | "gone" | "revoked"): void {
+  /** Closes a lane: `ended` by its sender, `gone` with its receiver, `revoked`, or `lost` with the bell between them. */
+  #endLane(lane: Lane, cause: "ended" | "gone" | "revoked" | "lost"): void {
     const receiver = lane.destination.owner;
     this.#lanes.delete(lane.number);
     lane.destination.lanes.delete(lane);
     lane.sender.outgoing.delete(lane);
     receiver?.incoming.delete(lane);
-    if (cause !== "ended") this.#notify(lane.sender, "lane_closed", { lane: lane.number, cause });
-    if (cause !== "gone" && receiver !== undefined) this.#notify(receiver, "lane_closed", { lane: lane.number, cause });
+    const seenBySender = cause === "lost" ? "gone" : cause;
+    const seenByReceiver = cause === "lost" ? "ended" : cause;
+    if (cause !== "ended") this.#notify(lane.sender, "lane_closed", { lane: lane.number, cause: seenBySender });
+    if (cause === "gone" || receiver === undefined) return;
+    this.#notify(receiver, "lane_closed", { lane: lane.number, cause: seenByReceiver });
   }
 
   #recheckLanes(lanes: Iterable<Lane>): void {

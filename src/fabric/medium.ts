@@ -19,6 +19,8 @@ export interface Packet {
   readonly message: Message;
   /** What it hands over, in the order the message's kind prescribes. */
   readonly shares: readonly Share[];
+  /** Something it hands over could not be taken in, for want of descriptors; then `shares` is empty. */
+  readonly incomplete?: boolean;
 }
 
 /** Who may write to a region: everybody attached, or its creator only. */

@@ -6,8 +6,14 @@
 
 import type { Bell, SharedWord } from "./medium.ts";
 
+/** Whoever can be rung: another client, or this session itself. */
+export interface Nudgeable {
+  /** Rings if it is parked. Call after storing what it should see. */
+  nudge(): void;
+}
+
 /** One client that this one shares a lane or a region with. */
-export class Peer {
+export class Peer implements Nudgeable {
   /** Its number. */
   readonly number: number;
   readonly #bell: Bell;
@@ -35,7 +41,6 @@ export class Peer {
     return this.#bell;
   }
 
-  /** Rings if it is parked. Call after storing what it should see. */
   nudge(): void {
     // A bell whose other end is gone is found out by whoever drains it.
     if (!this.#closed && Atomics.load(this.#word, 0) !== 0) this.#bell.ring();

@@ -94,6 +94,8 @@ export interface Requests {
   destroy: { type: ResourceTypeName; handle: Handle };
   /** Opens the way from a source to a destination. Reply's shares: the lane; if `fresh`, bell and peer's attention. */
   open_lane: { source: Handle; destination: Handle };
+  /** The bell between me and this client is gone: there are no lanes between us, and the next one needs a new bell. */
+  forget_peer: { peer: number };
   /** Closes a lane: its sender is done with it, or its receiver found nonsense in it. */
   close_lane: { lane: number };
   /** The size of a region. */
@@ -159,6 +161,7 @@ export interface Results {
   create_group: { handle: Handle };
   destroy: Record<never, never>;
   open_lane: { lane: number; peer: number; fresh: boolean };
+  forget_peer: Record<never, never>;
   close_lane: Record<never, never>;
   query: { size: number };
   attach: { size: number; creatorOnly: boolean; writable: boolean };
@@ -325,6 +328,7 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
   create_group: {},
   destroy: { type: resourceType, handle },
   open_lane: { source: handle, destination: handle },
+  forget_peer: { peer: id },
   close_lane: { lane: id },
   query: { handle },
   attach: { handle },

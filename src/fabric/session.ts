@@ -11,7 +11,7 @@ import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "..
 import type { ResourceTypeName } from "../privilege.ts";
 import { VERSION } from "../version.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "./medium.ts";
-import { Peer } from "./peer.ts";
+import { type Nudgeable, Peer } from "./peer.ts";
 import {
   type AccessEntry,
   type GroupMember,
@@ -86,6 +86,8 @@ const HANG_UP_CHECK = 4096;
 /** Milliseconds between two tries to find a broker, at first and at most. */
 const RETRY = { first: 2, most: 200 };
 
+const OUT_OF_DESCRIPTORS = "this process has no file descriptor left to take in what the broker hands over";
+
 /** See the module's comment. */
 export class Session implements Parking {
   /** The medium. */
@@ -94,6 +96,8 @@ export class Session implements Parking {
   readonly waiting: Waiting;
   /** This client's attention word. */
   readonly attention: Int32Array;
+  /** This session as its own peer. */
+  readonly self: Nudgeable;
   readonly #options: SessionOptions;
   readonly #attentionWord: SharedWord;
   readonly #attentionShare: Share;
@@ -135,10 +139,15 @@ export class Session implements Parking {
     this.#attentionShare = share;
     this.attention = attention.word;
     this.waiting = new Waiting(this, options.spin);
-    this.on("peer", ({ peer }, shares) => void this.adoptPeer(peer, shares));
+    this.self = {
+      nudge: () => {
+        if (Atomics.load(this.attention, 0) !== 0) queueMicrotask(() => this.waiting.wake());
+      },
+    };
+    this.on("peer", ({ peer }, shares) => this.adoptPeer(peer, shares));
     this.on("peer_gone", ({ peer }) => this.#peerGone(peer));
     this.on("destroyed", ({ type, handle }) => this.#kept.get(key(type, handle))?.gone());
-    this.on("ping", ({ client, token }) => this.#tell("pong", { client, token }));
+    this.on("ping", ({ client, token }) => this.tell("pong", { client, token }));
     this.on("keep_grant", ({ type, handle, entry }) => {
       const grants = this.#kept.get(key(type, handle))?.grants;
       if (Object.keys(entry.states).length > 0) grants?.set(formatHandle(entry.client), entry);
@@ -255,6 +264,10 @@ export class Session implements Parking {
       }
       if (packet === undefined) throw this.#silent(subject);
       this.#dispatch();
+      if (packet.incomplete) {
+        this.#undo(op, args, packet.message);
+        throw new VmciError("NO_RESOURCES", { ...subject, reason: OUT_OF_DESCRIPTORS });
+      }
       const error = replyError(packet.message);
       if (error === undefined) return { result: packet.message.result as Results[O], shares: packet.shares };
       throw new VmciError(error.code, { ...subject, reason: error.reason });
@@ -290,7 +303,7 @@ export class Session implements Parking {
   }
 
   /** Sends a request whose reply does not matter. */
-  #tell<O extends Operation>(op: O, args: Requests[O]): void {
+  tell<O extends Operation>(op: O, args: Requests[O]): void {
     this.#connection?.send({ message: { id: 0, op, args }, shares: [] });
   }
 
@@ -342,26 +355,30 @@ export class Session implements Parking {
     }
   }
 
-  #handle({ message, shares }: Packet): void {
+  #handle({ message, shares, incomplete }: Packet): void {
     const { notice } = message;
     if (typeof notice === "string") {
+      // Its sender is told, and gets an error instead of a lane that nobody reads.
+      if (incomplete) return notice === "lane" ? this.tell("close_lane", { lane: message.lane as number }) : undefined;
       const handler = this.#handlers[notice as NoticeName] as ((body: unknown, shares: readonly Share[]) => void);
       if (handler !== undefined) return handler(message, shares);
     } else {
-      this.#undo(message);
+      // The reply to a request that was given up.
+      const request = this.#overdue.get(message.id as number);
+      this.#overdue.delete(message.id as number);
+      if (request !== undefined) this.#undo(request.op, request.args, message);
     }
     for (const share of shares) this.medium.release(share);
   }
 
-  /** The reply to a request that was given up: what it made must not stay. */
-  #undo(message: Message): void {
-    const request = this.#overdue.get(message.id as number);
-    if (request === undefined || message.result === undefined) return;
-    this.#overdue.delete(message.id as number);
-    const { handle } = { ...request.args as object, ...message.result as object } as { handle: Handle };
-    if (request.op === "create_endpoint") this.#tell("destroy", { type: "DATAGRAM", handle });
-    else if (request.op === "create_group") this.#tell("destroy", { type: "GROUP", handle });
-    else if (request.op === "create_region" || request.op === "attach") this.#tell("detach", { handle });
+  /** Nobody has what a request made: it must not stay. */
+  #undo(op: Operation, args: unknown, reply: Message): void {
+    if (reply.result === undefined) return;
+    const { handle, lane } = { ...args as object, ...reply.result as object } as { handle: Handle; lane: number };
+    if (op === "create_endpoint") this.tell("destroy", { type: "DATAGRAM", handle });
+    else if (op === "create_group") this.tell("destroy", { type: "GROUP", handle });
+    else if (op === "create_region" || op === "attach") this.tell("detach", { handle });
+    else if (op === "open_lane") this.tell("close_lane", { lane });
   }
 
   // --- Waiting --------------------------------------------------------------------------------------------------------
@@ -411,7 +428,7 @@ export class Session implements Parking {
     const bound = this.#connection === undefined ? Math.min(timeout, RETRY.most) : timeout;
     this.medium.block(bells, this.#connection, bound);
     for (const peer of [...this.#peers.values()]) {
-      if (!peer.bell.drain()) this.#peerGone(peer.number);
+      if (!peer.bell.drain()) this.#bellGone(peer);
     }
     this.#drain();
   }
@@ -423,7 +440,7 @@ export class Session implements Parking {
         this.waiting.wake();
       },
       () => {
-        this.#peerGone(peer.number);
+        this.#bellGone(peer);
         this.waiting.wake();
       },
     );
@@ -431,32 +448,39 @@ export class Session implements Parking {
 
   // --- Peers ----------------------------------------------------------------------------------------------------------
 
-  /** The peer of that number. */
-  peer(number: number): Peer | undefined {
-    return this.#peers.get(number);
+  /** The client of that number, if there is a bell to it. */
+  peer(number: number): Nudgeable | undefined {
+    return number === this.number ? this.self : this.#peers.get(number);
   }
 
   /**
-   * Takes in a bell and an attention word.
+   * Takes in a bell and an attention word. Without them the peer cannot be rung, and the next lane brings new ones.
    *
    * @param number Whose.
    * @param shares The bell and the word; taken over.
-   * @returns The peer.
    */
-  adoptPeer(number: number, shares: readonly Share[]): Peer {
-    const [bell, attention] = shares;
-    const peer = new Peer(number, this.medium.openBell(bell!), this.medium.openWord(attention!));
+  adoptPeer(number: number, shares: readonly Share[]): void {
+    const bell = this.medium.openBell(shares[0]!);
+    let attention: SharedWord;
+    try {
+      attention = this.medium.openWord(shares[1]!);
+    } catch {
+      bell.close();
+      this.tell("forget_peer", { peer: number });
+      return;
+    }
+    const peer = new Peer(number, bell, attention);
     // Two brokers may each have made one; both ends then use the newer.
     this.#peers.get(number)?.close();
     this.#peers.set(number, peer);
     if (this.#listening) this.#listenTo(peer);
-    return peer;
   }
 
-  /** Rings a peer if it is parked; `undefined` is this session itself. Call after storing what is to be seen. */
-  nudge(peer: Peer | undefined): void {
-    if (peer !== undefined) peer.nudge();
-    else if (Atomics.load(this.attention, 0) !== 0) queueMicrotask(() => this.waiting.wake());
+  /** The other end of a bell is gone: with its holder, or without; the broker knows. */
+  #bellGone(peer: Peer): void {
+    if (this.#peers.get(peer.number) !== peer) return;
+    this.#peerGone(peer.number);
+    this.tell("forget_peer", { peer: peer.number });
   }
 
   #peerGone(number: number): void {
@@ -521,9 +545,9 @@ export class Session implements Parking {
       return false;
     }
     const error = replyError(packet.message);
-    if (error !== undefined) {
+    if (error !== undefined || packet.incomplete) {
       connection.close();
-      throw new VmciError(error.code, { operation, reason: error.reason });
+      throw new VmciError(error?.code ?? "NO_RESOURCES", { operation, reason: error?.reason ?? OUT_OF_DESCRIPTORS });
     }
     const [notice, bell] = packet.shares;
     this.#hello = packet.message.result as Results["hello"];

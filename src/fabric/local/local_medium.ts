@@ -269,10 +269,11 @@ class LocalConnection implements Connection {
     if (timeout > 0 && waitReadable([this.fd], Math.ceil(timeout)) === 0) return undefined;
     const packet = this.#socket.receive();
     if (packet === undefined) return undefined;
-    const message = packet.end || packet.truncated ? undefined : decodeMessage(packet.bytes);
-    if (message !== undefined) return { message, shares: packet.descriptors };
+    const message = packet.end ? undefined : decodeMessage(packet.bytes);
+    if (message !== undefined && !packet.truncated) return { message, shares: packet.descriptors };
     for (const fd of packet.descriptors) closeDescriptor(fd);
-    return "closed";
+    // A message that can be read was not cut itself: descriptors were, since this process has none left.
+    return message === undefined ? "closed" : { message, shares: [], incomplete: true };
   }
 
   close(): void {
