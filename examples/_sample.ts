@@ -25,7 +25,7 @@ export function sampleOptions(program: string): SampleOptions {
     string: ["device", "context"],
     boolean: ["server", "client", "help"],
     alias: { device: "d", server: "s", client: "c", help: "h" },
-    unknown: (argument) => {
+    unknown: (argument: string) => {
       strangers.push(argument);
       return false;
     },

@@ -227,12 +227,12 @@ export class Broker {
   #answer(client: Client, request: CheckedRequest, shares: Share[]): void {
     const deferrable = this.recovering && !neverDeferred.has(request.op);
     if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
+    if (request.op.startsWith("announce") && !client.identity.privileged) {
+      // What it says it had cannot be checked, and would be more than it could ask for.
+      return this.#refuse(client, request.id, refusal("NO_ACCESS", "only the broker's own user is believed"));
+    }
     if (client.number === 0 && request.op !== "hello") {
-      return this.#refuse(
-        client,
-        request.id,
-        new VmciError("INVALID_ARGS", { operation: request.op, reason: "say hello first" }),
-      );
+      return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"));
     }
     this.#replyShares = [];
     try {
@@ -1223,8 +1223,12 @@ export class Broker {
   }
 }
 
+function refusal(code: ErrorCodeName, reason: string): VmciError {
+  return new VmciError(code, { operation: "decide", reason });
+}
+
 function fail(code: ErrorCodeName, reason: string): never {
-  throw new VmciError(code, { operation: "decide", reason });
+  throw refusal(code, reason);
 }
 
 function contextOf(client: Client): Context {
