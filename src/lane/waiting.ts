@@ -1,8 +1,12 @@
 /**
- * Waiting: look, spin a little where that has paid lately, then park until a bell rings.
+ * Waiting: look, spin while that has paid lately, then park until a bell rings.
  *
  * To park is to raise the attention word and look once more; who changes something stores it and then loads the word.
  * Both do so by Atomics, so at least one of them sees the other.
+ *
+ * A wait as a promise never holds the event loop for long: it spins for a slice, lets the loop turn, spins again, and
+ * after a few turns without anything it parks. After a wait that was spun in vain the next ones park at once, more of
+ * them each time, so that a slow peer costs no spinning.
  *
  * @module
  */
@@ -27,7 +31,7 @@ export interface Parking {
   refresh(): void;
   /** Makes sure that every bell calls {@linkcode Waiting.wake} from the event loop. */
   listen(): void;
-  /** Blocks the thread until a bell rings or so many milliseconds are over; -1 has no end. */
+  /** Blocks the thread until a bell rings or so many milliseconds are over. */
   block(timeout: number): void;
 }
 
@@ -47,8 +51,14 @@ const BLOCK_SLICE = 1000;
 /** So many looks between two looks at the clock. */
 const LOOKS_PER_CLOCK = 16;
 
-/** At most so many waits in a row park without having spun. */
-const MAX_BACKOFF = 63;
+/** Turns of the event loop that a wait spins in without anything having come, before it parks. */
+const TURNS = 4;
+
+/** At most so many waits in a row park at once after waits that spun in vain. */
+const MAX_SKIP = 63;
+
+/** With more waits than this, rings that come while one of them spins are cheaper than looking for all of them again. */
+const FEW = 8;
 
 /** A timer that never fires in practice; it keeps the process alive while something is awaited. */
 const LONG = 0x7FFF_FFFF;
@@ -56,25 +66,28 @@ const LONG = 0x7FFF_FFFF;
 /** All waits of one session. */
 export class Waiting {
   readonly #parking: Parking;
-  /** Milliseconds a wait may spin, and a turn of the event loop may spin in all. */
-  readonly #spin: number;
+  /** Milliseconds that may be spun in one turn of the event loop, and by one call that blocks. */
+  readonly #slice: number;
   readonly #waiters = new Set<Waiter>();
   #keepAlive: Timer | undefined;
-  /** How many waits still park at once, since spinning did not pay; doubled each time it fails again. */
-  #skip = 0;
-  #backoff = 0;
-  /** Milliseconds of spinning left in this turn of the event loop. */
+  /** Milliseconds of spinning left in this turn. */
   #allowance: number;
-  #nextTurn: Timer | undefined;
+  /** The next turn, when somebody waits for it. */
+  #nextTurn: ReturnType<typeof setImmediate> | undefined;
+  /** Turns left before those who wait park. */
+  #turns = 0;
+  /** How many waits still park at once, and how many will after the next one that is spun in vain. */
+  #skip = 0;
+  #nextSkip = 1;
 
   /**
    * @param parking Whose waits these are.
-   * @param spin Microseconds a wait may spin before it parks; 0 turns spinning off.
+   * @param spin Microseconds that may be spun in one turn of the event loop; 0 turns spinning off.
    */
   constructor(parking: Parking, spin: number) {
     this.#parking = parking;
-    this.#spin = spin / 1000;
-    this.#allowance = this.#spin;
+    this.#slice = spin / 1000;
+    this.#allowance = this.#slice;
   }
 
   /**
@@ -85,7 +98,7 @@ export class Waiting {
    * @returns The result, or `undefined` when the time was over.
    */
   block<T>(look: Look<T>, timeout: number): T | undefined {
-    const found = this.#look(look) ?? this.#spinFor(look, this.#spin);
+    const found = this.#look(look) ?? this.#spin(() => this.#look(look), this.#slice);
     if (found !== undefined || timeout === 0) return found;
     const end = timeout < 0 ? Infinity : performance.now() + timeout;
     Atomics.store(this.#parking.attention, 0, 1);
@@ -98,7 +111,7 @@ export class Waiting {
         this.#parking.block(Math.ceil(Math.min(left, BLOCK_SLICE)));
       }
     } finally {
-      this.#lower();
+      this.#settleDown();
     }
   }
 
@@ -113,8 +126,15 @@ export class Waiting {
   park<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
     try {
       options?.signal?.throwIfAborted();
-      const found = this.#look(look) ?? this.#spinInTurn(look);
-      return found === undefined ? this.#enqueue(operation, look, options) : Promise.resolve(found);
+      let found = this.#look(look);
+      const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#skip === 0);
+      if (found === undefined && hot) found = this.#spinInTurn(() => this.#look(look));
+      if (found !== undefined) return Promise.resolve(found);
+      const promise = this.#enqueue(operation, look, options);
+      if (hot) this.#linger();
+      else this.#raise();
+      if (!hot && this.#skip > 0) this.#skip--;
+      return promise;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -130,6 +150,13 @@ export class Waiting {
     for (const waiter of [...this.#waiters]) waiter.fail(makeError());
   }
 
+  /** Gives the timers back; no wait may follow. */
+  close(): void {
+    clearInterval(this.#keepAlive);
+    clearImmediate(this.#nextTurn);
+    this.#keepAlive = this.#nextTurn = undefined;
+  }
+
   #enqueue<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const { signal, timeout } = options ?? {};
@@ -139,11 +166,11 @@ export class Waiting {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);
       this.#waiters.delete(waiter);
-      this.#lower();
+      this.#settleDown();
     };
     const waiter: Waiter = {
       settle: () => {
-        // An earlier waiter's continuation may have ended this one.
+        // Whoever looked before may have ended this one.
         if (!this.#waiters.has(waiter)) return true;
         try {
           const result = this.#look(look);
@@ -162,10 +189,6 @@ export class Waiting {
       },
     };
     this.#waiters.add(waiter);
-    Atomics.store(this.#parking.attention, 0, 1);
-    this.#stayAlive();
-    this.#parking.listen();
-    if (waiter.settle()) return promise;
     signal?.addEventListener("abort", abort, { once: true });
     if (timeout !== undefined) {
       timer = setTimeout(() => {
@@ -180,50 +203,76 @@ export class Waiting {
     return look();
   }
 
-  /** Lowers the flag when nobody waits any more. */
-  #lower(): void {
+  // --- Parking --------------------------------------------------------------------------------------------------------
+
+  /** Parks those who wait: from now on a bell tells. */
+  #raise(): void {
+    if (this.#keepAlive === undefined) this.#keepAlive = setInterval(() => {}, LONG);
+    else this.#keepAlive.ref();
+    this.#parking.listen();
+    Atomics.store(this.#parking.attention, 0, 1);
+    this.wake();
+  }
+
+  /** Nobody needs to be rung when nobody waits. */
+  #settleDown(): void {
     if (this.#waiters.size > 0) return;
     Atomics.store(this.#parking.attention, 0, 0);
     this.#keepAlive?.unref();
   }
 
-  #stayAlive(): void {
-    if (this.#keepAlive === undefined) this.#keepAlive = setInterval(() => {}, LONG);
-    else this.#keepAlive.ref();
-  }
+  // --- Spinning -------------------------------------------------------------------------------------------------------
 
-  /** Gives the timers back; no wait may follow. */
-  close(): void {
-    clearInterval(this.#keepAlive);
-    clearTimeout(this.#nextTurn);
-    this.#keepAlive = this.#nextTurn = undefined;
-  }
-
-  #spinFor<T>(look: Look<T>, milliseconds: number): T | undefined {
+  #spin<T>(look: Look<T>, milliseconds: number): T | undefined {
     if (milliseconds <= 0) return undefined;
     const end = performance.now() + milliseconds;
     do {
       for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
-        const result = this.#look(look);
+        const result = look();
         if (result !== undefined) return result;
       }
     } while (performance.now() < end);
     return undefined;
   }
 
-  /** Spins if that has paid lately, and if this turn of the event loop has not spun enough. */
+  /** Spins as long as this turn allows. */
   #spinInTurn<T>(look: Look<T>): T | undefined {
-    if (this.#allowance <= 0 || this.#skip-- > 0) return undefined;
+    if (this.#allowance <= 0) return undefined;
+    const parked = this.#waiters.size > 0 && this.#waiters.size <= FEW;
+    // Who looks need not be rung; those parked look again afterwards.
+    if (parked) Atomics.store(this.#parking.attention, 0, 0);
     const start = performance.now();
-    const result = this.#spinFor(look, this.#allowance);
+    const result = this.#spin(look, this.#allowance);
     this.#allowance -= performance.now() - start;
-    this.#backoff = result === undefined ? Math.min(2 * this.#backoff + 1, MAX_BACKOFF) : 0;
-    this.#skip = this.#backoff;
-    this.#nextTurn ??= setTimeout(() => {
-      this.#nextTurn = undefined;
-      this.#allowance = this.#spin;
-    }, 0);
+    if (parked && this.#turns === 0) this.#raise();
+    if (result !== undefined) this.#nextSkip = 1;
+    this.#nextTurn ??= setImmediate(() => this.#turn());
     return result;
+  }
+
+  /** Those who wait look again in the next turns of the event loop, before they park. */
+  #linger(): void {
+    this.#turns = TURNS;
+    this.#nextTurn ??= setImmediate(() => this.#turn());
+  }
+
+  #turn(): void {
+    this.#nextTurn = undefined;
+    this.#allowance = this.#slice;
+    if (this.#turns === 0 || this.#waiters.size === 0) {
+      this.#turns = 0;
+      return;
+    }
+    const came = this.#spinInTurn(() => {
+      let settled: true | undefined;
+      for (const waiter of this.#waiters) if (waiter.settle()) settled = true;
+      return settled;
+    });
+    this.#turns = came ? TURNS : this.#turns - 1;
+    if (this.#turns > 0) return;
+    this.#skip = this.#nextSkip;
+    this.#nextSkip = Math.min(2 * this.#nextSkip + 1, MAX_SKIP);
+    this.#raise();
   }
 }
 

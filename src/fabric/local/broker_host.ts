@@ -14,11 +14,14 @@ import { BROKER_THREAD_SOURCE } from "./broker_thread_source.ts";
 
 /** A broker's thread. */
 export class BrokerHost {
+  /** When it listens; never, if it fails before. */
+  readonly serving: Promise<void>;
   /** When the thread has ended. */
   readonly ended: Promise<void>;
   #running = true;
 
   private constructor(worker: Worker) {
+    this.serving = new Promise((resolve) => worker.once("message", () => resolve()));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ended = promise;
     worker.on("exit", () => {

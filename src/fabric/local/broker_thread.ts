@@ -5,8 +5,11 @@
  * @module
  */
 
+import { parentPort } from "node:worker_threads";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { LocalServer } from "./local_server.ts";
 
 const config = (globalThis as unknown as { vmciBroker: BrokerThreadConfig }).vmciBroker;
-new LocalServer(config).run();
+const server = new LocalServer(config);
+parentPort?.postMessage("serving");
+server.run();

@@ -63,7 +63,8 @@ interface Door {
 /** A socket that listens. */
 interface Listener {
   readonly fd: number;
-  readonly path: string;
+  /** Its path, where this server is to remove it. */
+  readonly path: string | undefined;
   readonly context: number | undefined;
 }
 
@@ -77,6 +78,8 @@ export class LocalServer {
   readonly #listeners = new Map<number, Listener>();
   readonly #doors = new Map<number, Door>();
   readonly #byClient = new Map<Client, Door>();
+  /** The connection of this process. */
+  readonly #own: Door;
   /** Doors to close once what is being delivered is delivered. */
   readonly #leaving = new Set<Door>();
   readonly #started = performance.now();
@@ -96,19 +99,25 @@ export class LocalServer {
       survivors: this.#roster?.living() ?? [],
       ...(config.quota === undefined ? {} : { quota: config.quota }),
     });
-    this.#admit(config.connection, undefined);
-    if (directory !== undefined) this.#listen(directory.socket, undefined);
-    for (const { path, context } of config.sockets) this.#listen(path, context);
+    this.#own = this.#admit(config.connection, undefined);
+    if (directory !== undefined) this.#listen(directory.socket);
+    for (const { descriptor, context } of config.sockets) this.#attendListener(descriptor, undefined, context);
   }
 
-  /** Serves until the last client leaves. */
+  /** Serves until the last client leaves; as a daemon, until this process closes its own connection. */
   run(): void {
-    while (!this.#broker.ended && this.#doors.size > 0) {
+    while (this.#wanted) {
       const patrol = this.#broker.recovering || this.#starved;
       this.#epoll.wait(patrol ? PATROL : -1, (fd, events) => this.#attend(fd, events));
       if (patrol) this.#patrol();
     }
     this.#close();
+  }
+
+  /** Whether there is somebody left to serve. */
+  get #wanted(): boolean {
+    if (this.#config.kind === "daemon") return this.#byClient.has(this.#own.client);
+    return !this.#broker.ended && this.#doors.size > 0;
   }
 
   #attend(fd: number, events: number): void {
@@ -124,11 +133,15 @@ export class LocalServer {
   // --- Letting in -----------------------------------------------------------------------------------------------------
 
   /** Listens at a path, in place of whatever socket was left there by a broker that is gone. */
-  #listen(path: string, context: number | undefined): void {
+  #listen(path: string): void {
     const fresh = `${path}.${Deno.pid}`;
     removeFile(fresh);
     const fd = listenSeqpacket(fresh, BACKLOG);
     renameFile(fresh, path);
+    this.#attendListener(fd, path, undefined);
+  }
+
+  #attendListener(fd: number, path: string | undefined, context: number | undefined): void {
     this.#listeners.set(fd, { fd, path, context });
     this.#epoll.add(fd, EpollEvent.IN);
   }
@@ -146,7 +159,7 @@ export class LocalServer {
     }
   }
 
-  #admit(fd: number, context: number | undefined): void {
+  #admit(fd: number, context: number | undefined): Door {
     const { pid, uid } = peerCredentials(fd);
     const own = uid === userId();
     const identity: Identity = { pid, uid, context, privileged: own };
@@ -160,6 +173,7 @@ export class LocalServer {
     this.#doors.set(fd, door);
     this.#byClient.set(client, door);
     this.#epoll.add(fd, EpollEvent.IN | EpollEvent.RDHUP);
+    return door;
   }
 
   // --- Packets --------------------------------------------------------------------------------------------------------
@@ -301,7 +315,7 @@ export class LocalServer {
   #close(): void {
     // The path goes first, while the lock is held: nobody else's socket can be there yet.
     for (const { fd, path } of this.#listeners.values()) {
-      removeFile(path);
+      if (path !== undefined) removeFile(path);
       closeDescriptor(fd);
     }
     for (const door of this.#doors.values()) {
