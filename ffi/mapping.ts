@@ -5,8 +5,8 @@
  * mapping has exactly one ArrayBuffer, which is detached before the pages go: every view on it then has length 0.
  *
  * What detaching does not reach is a native operation that was given a view and runs on another thread, such as an
- * asynchronous `pbkdf2`: it must be over before the mapping is closed. (Where such an operation is a system call, as
- * reading and writing are, it fails with EFAULT and does no harm.)
+ * asynchronous `pbkdf2`. These mappings are for code that does no such thing; what programs get is a
+ * {@linkcode LentMapping}.
  *
  * @module
  */
@@ -59,21 +59,37 @@ export class Mapping {
   close(): boolean {
     if (!this.#open) return true;
     if (this.buffer.detached) {
-      map(
-        this.address,
-        this.byteLength,
-        PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-        NO_DESCRIPTOR,
-      );
+      replacePages(this.address, this.byteLength);
       this.#open = false;
       return false;
     }
     this.buffer.transfer(0);
     this.#open = false;
-    check(libc.munmap(this.address, BigInt(this.byteLength)), "munmap");
+    unmapPages(this.address, this.byteLength);
     return true;
   }
+}
+
+/**
+ * Puts private zeroes in the place of whatever is mapped; they cost no memory until they are touched.
+ *
+ * @param address Where the pages begin.
+ * @param byteLength How many bytes; whole pages are replaced.
+ * @throws {SystemError} ENOMEM when the process has too many mappings.
+ */
+export function replacePages(address: bigint, byteLength: number): void {
+  map(address, byteLength, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NO_DESCRIPTOR);
+}
+
+/**
+ * Gives pages back. Whoever looks at them afterwards ends the process.
+ *
+ * @param address Where the pages begin.
+ * @param byteLength How many bytes; whole pages go.
+ * @throws {SystemError} ENOMEM when the process has too many mappings.
+ */
+export function unmapPages(address: bigint, byteLength: number): void {
+  check(libc.munmap(address, BigInt(byteLength)), "munmap");
 }
 
 /**

@@ -53,6 +53,12 @@ export class Datagrams {
   readonly #incoming = new Map<number, IncomingLane>();
   /** What is sent without a source. */
   readonly #anonymous: Outbox;
+  /** Mailboxes whose endpoints the program has forgotten without closing them. */
+  readonly #forgotten = new FinalizationRegistry<Mailbox>((mailbox) => {
+    if (mailbox.closed) return;
+    mailbox.destroy();
+    this.#emit({ type: "forgotten", resource: "DATAGRAM", handle: mailbox.handle });
+  });
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session, emit: (event: VmciEvent) => void) {
@@ -121,7 +127,9 @@ export class Datagrams {
       share: undefined,
       gone: () => this.#forget(mailbox),
     });
-    return new DatagramEndpoint(mailbox);
+    const endpoint = new DatagramEndpoint(mailbox);
+    this.#forgotten.register(endpoint, mailbox, mailbox);
+    return endpoint;
   }
 
   /**
@@ -229,6 +237,7 @@ export class Datagrams {
   #forget(mailbox: Mailbox): void {
     this.#mailboxes.delete(formatHandle(mailbox.handle));
     this.#session.forget("DATAGRAM", mailbox.handle);
+    this.#forgotten.unregister(mailbox);
     mailbox.shut();
   }
 

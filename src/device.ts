@@ -38,10 +38,23 @@ export function openDevice(name: string | undefined, start: boolean, quota: Quot
   const defaults = localDefaults();
   const device = name ?? defaults.device;
   if (device?.startsWith("memory:")) return openDevice(device, start, quota);
-  if (device !== undefined) assertFabric(device);
-  const path = device?.startsWith("fabric:") ? device.slice("fabric:".length) : device;
-  const medium = new LocalMedium({ path: path === "" ? undefined : path, start, quota });
+  const medium = new LocalMedium({ path: fabricPath(device), start, quota });
   return { medium, context: defaults.context };
+}
+
+/**
+ * Where the fabric of a name is.
+ *
+ * @param name `fabric:PATH`, a path, or `undefined` for what the environment says.
+ * @returns The path of its directory or socket, or `undefined` for this user's own directory.
+ * @throws {VmciError} UNAVAILABLE when the name is not a fabric's.
+ */
+export function fabricPath(name: string | undefined): string | undefined {
+  const device = name ?? localDefaults().device;
+  if (device === undefined) return undefined;
+  assertFabric(device);
+  const path = device.startsWith("fabric:") ? device.slice("fabric:".length) : device;
+  return path === "" ? undefined : path;
 }
 
 function localDefaults(): ReturnType<typeof environmentDefaults> {
@@ -54,6 +67,12 @@ function localDefaults(): ReturnType<typeof environmentDefaults> {
 
 /** Devices of the SDK that this version does not drive are refused by name, before a path is looked at. */
 function assertFabric(device: string): void {
+  if (device.includes("\0")) {
+    throw new VmciError("INVALID_ARGS", {
+      operation: "openVmci",
+      reason: "the device's name has a NUL character in it",
+    });
+  }
   const real = device === "/dev/vmci" || device === "/dev/vsock" || device.startsWith("vsock:") ||
     device.startsWith("\\\\.");
   const scheme = /^([a-z][a-z0-9+.-]+):/.exec(device)?.[1];

@@ -88,6 +88,18 @@ export interface BufferTransferredEvent {
   readonly handle: Handle;
 }
 
+/**
+ * The program forgot a resource of its own without closing it, and the garbage collector found it: it was closed for it.
+ */
+export interface ForgottenEvent {
+  /** What happened. */
+  readonly type: "forgotten";
+  /** What kind of resource it was. */
+  readonly resource: ResourceTypeName;
+  /** Its handle. */
+  readonly handle: Handle;
+}
+
 /** Any event. */
 export type VmciEvent =
   | ContextRemovedEvent
@@ -96,4 +108,5 @@ export type VmciEvent =
   | DatagramsLostEvent
   | LaneRevokedEvent
   | BrokerChangedEvent
-  | BufferTransferredEvent;
+  | BufferTransferredEvent
+  | ForgottenEvent;

@@ -30,11 +30,25 @@ export interface RegionOwner {
   /** The session. */
   readonly session: Session;
   /** Tells the broker; says whether this was the region's last attachment. */
-  detach(region: Region): boolean;
+  detach(attachment: Attachment): boolean;
   /** Asks the region's writers, once, to ring when they change it. */
-  watch(region: Region): void;
+  watch(handle: Handle): void;
   /** Rings everybody who watches the region. */
-  notify(region: Region): void;
+  notify(handle: Handle): void;
+}
+
+/**
+ * One attachment, as the facet knows it when the program has forgotten the region's object.
+ *
+ * @ignore Internal to the library.
+ */
+export interface Attachment {
+  /** The region. */
+  readonly handle: Handle;
+  /** Its memory; two attachments may share one. */
+  readonly memory: RegionMemory;
+  /** Whether it is still attached. */
+  attached: boolean;
 }
 
 /**
@@ -72,21 +86,23 @@ export class Region implements Disposable {
   /** Whether this program may write to it. */
   readonly writable: boolean;
   readonly #owner: RegionOwner;
-  readonly #memory: RegionMemory;
+  readonly #attachment: Attachment;
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #truth: Uint8Array<ArrayBuffer>;
   readonly #access: WordAccess;
-  #attached = true;
 
   /** @ignore Use {@linkcode SharedMemory.create} or {@linkcode SharedMemory.attach}. */
-  constructor(owner: RegionOwner, handle: Handle, size: number, writable: boolean, memory: RegionMemory) {
-    this.handle = handle;
+  constructor(owner: RegionOwner, attachment: Attachment, size: number, writable: boolean) {
+    this.handle = attachment.handle;
     this.size = size;
     this.writable = writable;
     this.#owner = owner;
-    this.#memory = memory;
-    this.#bytes = new Uint8Array(memory.view, 0, size);
+    this.#attachment = attachment;
+    // From here on the views keep the buffers alive.
+    this.#bytes = new Uint8Array(attachment.memory.view!, 0, size);
+    this.#truth = new Uint8Array(attachment.memory.truth!, 0, size);
     this.#access = {
-      words: new Int32Array(memory.truth, 0, size >> 2),
+      words: new Int32Array(this.#truth.buffer, 0, size >> 2),
       check: (operation, writes) => this.#check(operation, writes),
     };
   }
@@ -110,16 +126,16 @@ export class Region implements Disposable {
    */
   get buffer(): ArrayBuffer {
     this.#check("region.buffer", false);
-    return this.#memory.view;
+    return this.#bytes.buffer;
   }
 
   /**
    * Whether it is still attached.
    *
-   * @returns `false` after {@linkcode Region.detach}.
+   * @returns `false` after {@linkcode Region.detach}, and when the Vmci is closed.
    */
   get attached(): boolean {
-    return this.#attached;
+    return this.#attachment.attached;
   }
 
   /**
@@ -151,7 +167,7 @@ export class Region implements Disposable {
     if (!isOffset(offset) || offset % unit !== 0 || !isOffset(count) || offset + count * unit > this.size) {
       throw this.#misfit("region.view", `${count} elements of ${unit} bytes at byte ${offset}`);
     }
-    return new type(this.#memory.view, offset, count);
+    return new type(this.#bytes.buffer, offset, count);
   }
 
   /**
@@ -206,8 +222,7 @@ export class Region implements Disposable {
     if (!isOffset(offset) || offset % 8 !== 0 || !isOffset(bytes) || bytes === 0 || bytes > most) {
       throw this.#misfit("region.record", `a record of ${bytes} bytes (${recordSize(bytes)} in all) at byte ${offset}`);
     }
-    const truth = new Uint8Array(this.#memory.truth, 0, this.size);
-    return new RegionRecord(this, this.#access, truth, offset, bytes);
+    return new RegionRecord(this, this.#access, this.#truth, offset, bytes);
   }
 
   /**
@@ -218,7 +233,7 @@ export class Region implements Disposable {
    */
   notify(): void {
     this.#check("region.notify", false);
-    this.#owner.notify(this);
+    this.#owner.notify(this.handle);
   }
 
   /**
@@ -247,7 +262,7 @@ export class Region implements Disposable {
    */
   async waitUntil(condition: () => boolean, options?: WaitOptions): Promise<void> {
     this.#check("region.waitUntil", false);
-    this.#owner.watch(this);
+    this.#owner.watch(this.handle);
     await this.#owner.session.wait("region.waitUntil", () => this.#holds(condition), options);
   }
 
@@ -260,7 +275,7 @@ export class Region implements Disposable {
    */
   waitUntilSync(condition: () => boolean, timeout: number = -1): void {
     this.#check("region.waitUntilSync", false);
-    this.#owner.watch(this);
+    this.#owner.watch(this.handle);
     this.#owner.session.waitSync("region.waitUntilSync", () => this.#holds(condition), timeout);
   }
 
@@ -271,9 +286,8 @@ export class Region implements Disposable {
    * @returns SUCCESS (0), or SUCCESS_LAST_DETACH (3) when this was the region's last attachment.
    */
   detach(): number {
-    if (!this.#attached) return ResultCode.SUCCESS;
-    this.#attached = false;
-    const last = this.#owner.detach(this);
+    if (!this.attached) return ResultCode.SUCCESS;
+    const last = this.#owner.detach(this.#attachment);
     this.#owner.session.waiting.wake();
     return last ? ResultCode.SUCCESS_LAST_DETACH : ResultCode.SUCCESS;
   }
@@ -289,7 +303,7 @@ export class Region implements Disposable {
   }
 
   #check(operation: string, writes: boolean): void {
-    if (!this.#attached) {
+    if (!this.#attachment.attached) {
       throw new VmciError("INVALID_RESOURCE", {
         operation,
         handle: this.handle,

@@ -8,7 +8,7 @@ import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
 import { formatHandle, type Handle, isHandle } from "./handle.ts";
 import { MAX_REGION_SIZE } from "./limits.ts";
-import { Region, type RegionOwner } from "./region.ts";
+import { type Attachment, Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
 import type { Session } from "./fabric/session.ts";
 
@@ -25,7 +25,7 @@ export interface CreateRegionOptions {
 interface Attachments {
   readonly size: number;
   readonly creatorOnly: boolean;
-  readonly regions: Map<Region, RegionMemory>;
+  readonly all: Set<Attachment>;
   /** The creator's memory, which its further attachments share when nobody else may write. */
   readonly shared: RegionMemory | undefined;
   /** Whether this session asked to be rung. */
@@ -55,6 +55,10 @@ export class SharedMemory {
   /** Whom to ring when a region changes. The broker may say so before its reply to an attach. */
   readonly #watchers = new Map<string, Set<number>>();
   readonly #owner: RegionOwner;
+  /** Memory whose every view the program has forgotten, without having detached. */
+  readonly #forgotten = new FinalizationRegistry<Attachment>(({ handle, memory }) => {
+    this.#reclaim(handle, memory);
+  });
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session, emit: (event: VmciEvent) => void) {
@@ -62,9 +66,9 @@ export class SharedMemory {
     this.#emit = emit;
     this.#owner = {
       session,
-      detach: (region) => this.#detach(region),
-      watch: (region) => this.#watch(region),
-      notify: (region) => this.#notify(region),
+      detach: (attachment) => this.#detach(attachment),
+      watch: (handle) => this.#watch(handle),
+      notify: (handle) => this.#notify(handle),
     };
     session.on("watcher", ({ handle, peer }) => {
       const key = formatHandle(handle);
@@ -177,8 +181,9 @@ export class SharedMemory {
   attach(handle: Handle): Region {
     const operation = "sharedMemory.attach";
     assertHandle(operation, handle);
-    const { result, shares } = this.#session.request({ operation, handle }, "attach", { handle });
     const known = this.#attachments.get(formatHandle(handle));
+    if (known?.shared !== undefined && known.shared.view === undefined) this.#reclaim(handle, known.shared);
+    const { result, shares } = this.#session.request({ operation, handle }, "attach", { handle });
     const { medium } = this.#session;
     let memory: RegionMemory;
     try {
@@ -198,8 +203,8 @@ export class SharedMemory {
   }
 
   #close(): void {
-    for (const { regions } of [...this.#attachments.values()]) {
-      for (const region of [...regions.keys()]) region.detach();
+    for (const { all } of [...this.#attachments.values()]) {
+      for (const attachment of [...all]) this.#detach(attachment);
     }
   }
 
@@ -214,23 +219,34 @@ export class SharedMemory {
     const key = formatHandle(handle);
     let attachments = this.#attachments.get(key);
     if (attachments === undefined) {
-      attachments = { size, creatorOnly, regions: new Map(), shared, watching: false };
+      attachments = { size, creatorOnly, all: new Set(), shared, watching: false };
       this.#attachments.set(key, attachments);
     }
-    const region = new Region(this.#owner, handle, size, writable, memory);
-    attachments.regions.set(region, memory);
-    return region;
+    const attachment: Attachment = { handle, memory, attached: true };
+    attachments.all.add(attachment);
+    this.#forgotten.register(memory.view!, attachment, attachment);
+    return new Region(this.#owner, attachment, size, writable);
   }
 
-  #detach(region: Region): boolean {
-    const { handle } = region;
+  /** The program can reach nothing of this memory any more: it is detached for it. */
+  #reclaim(handle: Handle, memory: RegionMemory): void {
+    const { all } = this.#attachments.get(formatHandle(handle)) ?? { all: new Set<Attachment>() };
+    const forgotten = [...all].filter((attachment) => attachment.memory === memory);
+    if (forgotten.length === 0) return;
+    for (const attachment of forgotten) this.#detach(attachment);
+    this.#emit({ type: "forgotten", resource: "SHAREDMEM", handle });
+  }
+
+  #detach(attachment: Attachment): boolean {
+    const { handle, memory } = attachment;
     const key = formatHandle(handle);
-    const attachments = this.#attachments.get(key)!;
-    const memory = attachments.regions.get(region)!;
-    attachments.regions.delete(region);
-    const last = attachments.regions.size === 0;
+    const attachments = this.#attachments.get(key);
+    if (!attachments?.all.delete(attachment)) return false;
+    attachment.attached = false;
+    this.#forgotten.unregister(attachment);
+    const last = attachments.all.size === 0;
     // Further attachments of a creator that alone may write share one mapping.
-    const sharedStill = memory === attachments.shared && [...attachments.regions.values()].includes(memory);
+    const sharedStill = [...attachments.all].some((other) => other.memory === memory);
     if (last) {
       this.#attachments.delete(key);
       this.#watchers.delete(key);
@@ -247,17 +263,16 @@ export class SharedMemory {
     }
   }
 
-  #watch(region: Region): void {
-    const { handle } = region;
+  #watch(handle: Handle): void {
     const attachments = this.#attachments.get(formatHandle(handle))!;
     if (attachments.watching) return;
     this.#session.request({ operation: "waitUntil", handle }, "watch_region", { handle });
     attachments.watching = true;
   }
 
-  #notify(region: Region): void {
+  #notify(handle: Handle): void {
     this.#session.refresh();
-    for (const number of this.#watchers.get(formatHandle(region.handle)) ?? []) {
+    for (const number of this.#watchers.get(formatHandle(handle)) ?? []) {
       this.#session.peer(number)?.nudge();
     }
     this.#session.self.nudge();
@@ -265,9 +280,9 @@ export class SharedMemory {
 
   #announce(): void {
     const operation = "announce";
-    for (const { size, creatorOnly, regions, watching } of this.#attachments.values()) {
-      const { handle } = [...regions.keys()][0]!;
-      const attachment = { handle, count: regions.size, size, creatorOnly };
+    for (const { size, creatorOnly, all, watching } of this.#attachments.values()) {
+      const { handle } = [...all][0]!;
+      const attachment = { handle, count: all.size, size, creatorOnly };
       this.#session.request({ operation, handle }, "announce_attachment", attachment);
       if (watching) this.#session.request({ operation, handle }, "watch_region", { handle });
     }

@@ -36,10 +36,13 @@ export interface SharedPages {
 
 /** One attachment's memory. */
 export interface RegionMemory {
-  /** What the program gets. A reader's stray write to it stays his own, where the medium can see to that. */
-  readonly view: ArrayBuffer;
+  /**
+   * What the program gets. A reader's stray write to it stays his own, where the medium can see to that. It is not kept
+   * alive here: `undefined` when the program has forgotten it.
+   */
+  readonly view: ArrayBuffer | undefined;
   /** What the library reads: never written to by a reader. The same as `view` for a writer. */
-  readonly truth: ArrayBuffer;
+  readonly truth: ArrayBuffer | undefined;
   /** Gives the mappings back. `false` when the program had transferred `view` away, so that its range stays in use. */
   close(): boolean;
 }

@@ -18,9 +18,11 @@ export class BrokerHost {
   readonly serving: Promise<void>;
   /** When the thread has ended. */
   readonly ended: Promise<void>;
+  readonly #worker: Worker;
   #running = true;
 
   private constructor(worker: Worker) {
+    this.#worker = worker;
     this.serving = new Promise((resolve) => worker.once("message", () => resolve()));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ended = promise;
@@ -37,6 +39,11 @@ export class BrokerHost {
   static start(config: BrokerThreadConfig): BrokerHost {
     const script = `globalThis.vmciBroker=${JSON.stringify(config)};${BROKER_THREAD_SOURCE}`;
     return new BrokerHost(new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`)));
+  }
+
+  /** From now on the process does not exit while the thread runs. */
+  keepAlive(): void {
+    this.#worker.ref();
   }
 
   /** Whether the thread runs. */

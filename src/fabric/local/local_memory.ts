@@ -5,6 +5,7 @@
  */
 
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { LentMapping } from "../../../ffi/lent_mapping.ts";
 import { type Mapping, mapShared } from "../../../ffi/mapping.ts";
 import { addSeals, createMemfd, Seal } from "../../../ffi/memfd.ts";
 import type { RegionMemory, SharedWord } from "../medium.ts";
@@ -17,17 +18,17 @@ export const FIXED_SIZE_SEALS: number = Seal.SHRINK | Seal.GROW | Seal.SEAL;
 
 /** A region that this process may write to: one mapping. */
 export class SharedRegion implements RegionMemory {
-  readonly #mapping: Mapping;
+  readonly #mapping: LentMapping;
 
   constructor(mapping: Mapping) {
-    this.#mapping = mapping;
+    this.#mapping = new LentMapping(mapping);
   }
 
-  get view(): ArrayBuffer {
+  get view(): ArrayBuffer | undefined {
     return this.#mapping.buffer;
   }
 
-  get truth(): ArrayBuffer {
+  get truth(): ArrayBuffer | undefined {
     return this.#mapping.buffer;
   }
 
@@ -38,15 +39,15 @@ export class SharedRegion implements RegionMemory {
 
 /** A region that this process may only read: what the program gets is copied at its first stray write, page by page. */
 export class ReaderRegion implements RegionMemory {
-  readonly #view: Mapping;
+  readonly #view: LentMapping;
   readonly #truth: Mapping;
 
   constructor(view: Mapping, truth: Mapping) {
-    this.#view = view;
+    this.#view = new LentMapping(view);
     this.#truth = truth;
   }
 
-  get view(): ArrayBuffer {
+  get view(): ArrayBuffer | undefined {
     return this.#view.buffer;
   }
 

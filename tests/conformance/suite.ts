@@ -1,0 +1,90 @@
+/**
+ * What every medium must keep: one suite against the public facets, written once.
+ *
+ * Each test has a fabric of its own and plays with two parties, as a rule the host in this process and a virtual machine
+ * that may be in another one. So whatever the second party does is awaited.
+ *
+ * @module
+ */
+
+import { contextHandle, type Handle, type OpenOptions, type PrivilegeName, type Vmci } from "../../mod.ts";
+import type { Agent, Remote } from "../support/remote.ts";
+
+/** The second party. */
+export type Party = Remote<Vmci>;
+
+/** What a medium can. */
+export interface Traits {
+  /** Its name, for the tests'. */
+  readonly name: string;
+  /** Whether others go on while this thread waits, so that waiting without turning the event loop makes sense. */
+  readonly concurrent: boolean;
+  /** Whether the kernel keeps those who may only read from writing. */
+  readonly enforcesReaders: boolean;
+  /** Whether the second party is in another process. */
+  readonly processes: boolean;
+}
+
+/** How a party joins, but for where. */
+export type JoinOptions = Omit<OpenOptions, "device">;
+
+/** One test's own fabric; at its end everybody leaves. */
+export interface Fabric extends AsyncDisposable {
+  /** The device's name. */
+  readonly device: string;
+  /** Joins here. */
+  open(options?: JoinOptions): Promise<Vmci>;
+  /** Joins as the second party does. */
+  join(options?: JoinOptions): Promise<Party>;
+  /** A process of this test's own that may be killed; only where there are processes. */
+  spawn(): Agent;
+  /** The second party's process; only where there are processes. */
+  readonly agent: Agent;
+}
+
+/** A medium: what it can, and how a fabric on it is had. */
+export interface MediumUnderTest extends Traits {
+  /** Makes a fabric. */
+  create(): Promise<Fabric>;
+}
+
+/** Declares one test. */
+export type Declare = (name: string, body: (fabric: Fabric) => Promise<void>) => void;
+
+/** One facet's tests. */
+export type Facet = (test: Declare, traits: Traits) => void;
+
+/** Declares the tests of some facets on a medium. */
+export function conformance(medium: MediumUnderTest, facets: Readonly<Record<string, Facet>>): void {
+  for (const [facet, declare] of Object.entries(facets)) {
+    const test: Declare = (name, body) =>
+      Deno.test(`${medium.name}: ${facet}: ${name}`, async () => {
+        await using fabric = await medium.create();
+        await body(fabric);
+      });
+    declare(test, medium);
+  }
+}
+
+/** The first virtual machine's context. */
+export const VM = 16;
+
+/** The usual two: the host here, and the first virtual machine. */
+export async function hostAndGuest(fabric: Fabric): Promise<{ readonly host: Vmci; readonly guest: Party }> {
+  return { host: await fabric.open(), guest: await fabric.join({ contextId: VM }) };
+}
+
+/** Lets the first virtual machine do something with a resource of `owner`. */
+export function allow(owner: Vmci, resource: Handle, ...privileges: PrivilegeName[]): void {
+  owner.access.addClientPrivileges(resource, contextHandle(VM), { allow: privileges });
+}
+
+/** Bytes of a text. */
+export function bytes(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
+
+/** The text of bytes. */
+export function text(payload: Uint8Array): string {
+  return new TextDecoder().decode(payload);
+}

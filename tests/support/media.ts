@@ -1,0 +1,87 @@
+/**
+ * The media that the conformance suite runs on.
+ *
+ * @module
+ */
+
+import { openVmci, type Vmci } from "../../mod.ts";
+import type { Fabric, JoinOptions, MediumUnderTest, Party } from "../conformance/suite.ts";
+import { Agent } from "./remote.ts";
+
+let memories = 0;
+
+/** Everything in one thread. */
+export const memory: MediumUnderTest = {
+  name: "memory",
+  concurrent: false,
+  enforcesReaders: false,
+  processes: false,
+  create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`, undefined)),
+};
+
+/** The fabric of one machine, with both parties in this process. */
+export const oneProcess: MediumUnderTest = {
+  name: "fabric, one process",
+  concurrent: true,
+  enforcesReaders: true,
+  processes: false,
+  create: async () => new TestFabric(await makeRunDirectory(), undefined),
+};
+
+/** The fabric of one machine, with the second party in another process. */
+export function twoProcesses(agent: Agent): MediumUnderTest {
+  return {
+    ...oneProcess,
+    name: "fabric, two processes",
+    processes: true,
+    create: async () => new TestFabric(await makeRunDirectory(), agent),
+  };
+}
+
+/** A directory such as a fabric needs. */
+export async function makeRunDirectory(): Promise<string> {
+  const directory = await Deno.makeTempDir({ prefix: "vmci-" });
+  await Deno.chmod(directory, 0o700);
+  return directory;
+}
+
+class TestFabric implements Fabric {
+  readonly device: string;
+  readonly #agent: Agent | undefined;
+  readonly #opened: Vmci[] = [];
+  readonly #spawned: Agent[] = [];
+
+  constructor(device: string, agent: Agent | undefined) {
+    this.device = device;
+    this.#agent = agent;
+  }
+
+  get agent(): Agent {
+    return this.#agent!;
+  }
+
+  async open(options?: JoinOptions): Promise<Vmci> {
+    const vmci = await openVmci({ ...options, device: this.device });
+    this.#opened.push(vmci);
+    return vmci;
+  }
+
+  async join(options?: JoinOptions): Promise<Party> {
+    // What is here has the shape of what is elsewhere: its results can be awaited too.
+    if (this.#agent === undefined) return await this.open(options) as unknown as Party;
+    return await this.#agent.scenes.open({ ...options, device: this.device });
+  }
+
+  spawn(): Agent {
+    const agent = new Agent();
+    this.#spawned.push(agent);
+    return agent;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent?.scenes.leaveAll();
+    for (const agent of this.#spawned.reverse()) await agent[Symbol.asyncDispose]();
+    for (const vmci of this.#opened.reverse()) await vmci[Symbol.asyncDispose]();
+    if (!this.device.startsWith("memory:")) await Deno.remove(this.device, { recursive: true });
+  }
+}

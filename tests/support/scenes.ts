@@ -1,0 +1,70 @@
+/**
+ * What an agent does by itself: it joins fabrics, and does work that is only worth something when it goes on while the
+ * test's own thread does something else.
+ *
+ * @module
+ */
+
+import { type AtomicWord, type DatagramEndpoint, type OpenOptions, openVmci, type Vmci } from "../../mod.ts";
+import type { RegionRecord } from "../../mod.ts";
+
+/** See the module's comment. */
+export class Scenes {
+  readonly #joined: Vmci[] = [];
+  #publishing = false;
+
+  /** Joins a fabric. */
+  async open(options: OpenOptions): Promise<Vmci> {
+    const vmci = await openVmci(options);
+    this.#joined.push(vmci);
+    return vmci;
+  }
+
+  /** Leaves every fabric. */
+  async leaveAll(): Promise<void> {
+    this.#publishing = false;
+    for (const vmci of this.#joined.splice(0).reverse()) await vmci[Symbol.asyncDispose]();
+  }
+
+  /** Sends back what comes, so many times, without turning the event loop. */
+  echoSync(endpoint: DatagramEndpoint, times: number): void {
+    for (let i = 0; i < times; i++) {
+      const { source, payload } = endpoint.receiveSync();
+      endpoint.sendTo(source, payload);
+    }
+  }
+
+  /** Adds one to a word, so many times. */
+  addOnes(word: AtomicWord, times: number): void {
+    for (let i = 0; i < times; i++) word.add(1);
+  }
+
+  /** Adds one to a word whenever it is even, until it has reached `end`: with another who does so when it is odd. */
+  turnSync(word: AtomicWord, parity: number, end: number): void {
+    turnSync(word, parity, end);
+  }
+
+  /** Publishes patterned versions one after the other, until {@linkcode Scenes.leaveAll}. */
+  async publishForever(record: RegionRecord): Promise<void> {
+    this.#publishing = true;
+    while (this.#publishing) {
+      for (let i = 0; i < 256; i++) record.publish(patterned(record.version + 1, record.capacity));
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+  }
+}
+
+/** Waits for a word to be even or odd and adds one to it, until it has reached `end`. */
+export function turnSync(word: AtomicWord, parity: number, end: number): void {
+  for (let value = word.load(); value < end; value = word.load()) {
+    if (value % 2 === parity) word.add(1);
+    else word.waitSync(value);
+  }
+}
+
+/** Bytes of a length and content that follow from a number. */
+export function patterned(number: number, capacity: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array((number * 7919) % (capacity + 1));
+  for (let i = 0; i < bytes.length; i++) bytes[i] = number + i;
+  return bytes;
+}
