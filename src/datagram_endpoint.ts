@@ -193,7 +193,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @throws {VmciError} As `receive`; WOULD_BLOCK on `memory:` when none is there.
    */
   receiveSync(timeout: number = -1): Datagram {
-    return this.#mailbox.session.waitSync("receiveSync", this.#lookForDatagram, timeout);
+    this.#mailbox.assertOpen("receiveSync");
+    return this.#mailbox.session.waitSync("receiveSync", () => this.#take("receiveSync"), timeout);
   }
 
   /**
@@ -214,7 +215,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    */
   tryReceive(): Datagram | undefined {
     this.#mailbox.session.refresh();
-    return this.#lookForDatagram();
+    return this.#take("tryReceive");
   }
 
   /**
@@ -253,7 +254,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @throws {VmciError} As `receiveInto`; WOULD_BLOCK on `memory:` when none is there.
    */
   receiveIntoSync(buffer: Uint8Array, timeout: number = -1): number {
-    const size = this.tryReceiveInto(buffer);
+    this.#mailbox.session.refresh();
+    const size = this.#takeInto("receiveIntoSync", buffer);
     if (size !== undefined) return size;
     return this.#mailbox.session.waitSync("receiveIntoSync", () => this.#takeInto("receiveIntoSync", buffer), timeout);
   }
@@ -328,15 +330,17 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.close();
   }
 
-  #lookForDatagram: Look<Datagram> = () => {
-    this.#mailbox.assertOpen("receive");
+  readonly #lookForDatagram: Look<Datagram> = () => this.#take("receive");
+
+  #take(operation: string): Datagram | undefined {
+    this.#mailbox.assertOpen(operation);
     const { inbox } = this.#mailbox;
     const lane = inbox.next();
     if (lane === undefined) return undefined;
     const payload = new Uint8Array(lane.consumer.peek());
     inbox.take(lane, payload);
     return { source: lane.source, payload };
-  };
+  }
 
   #takeInto(operation: string, buffer: Uint8Array): number | undefined {
     this.#mailbox.assertOpen(operation);

@@ -10,12 +10,20 @@ import { isHandle } from "./handle.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { WaitOptions } from "./lane/waiting.ts";
 import { LaneProducer } from "./lane/ring.ts";
+import type { ErrorCodeName } from "./result_code.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Nudgeable } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 
 /** Why a lane can carry no more. */
-export type LaneEnd = "revoked" | "gone";
+export type LaneEnd = "revoked" | "gone" | "closed";
+
+/** What who waits for room in such a lane is told. */
+const LANE_ENDS: Readonly<Record<LaneEnd, readonly [ErrorCodeName, reason: string]>> = {
+  revoked: ["NO_ACCESS", "the right to send there was withdrawn"],
+  gone: ["DST_UNREACHABLE", "the receiver is gone"],
+  closed: ["INVALID_RESOURCE", "this endpoint was closed meanwhile"],
+};
 
 /** One lane, seen from its sender. */
 export class OutgoingLane {
@@ -133,16 +141,13 @@ export class Outbox {
 
   /** Closes every lane. */
   close(): void {
-    for (const lane of [...this.lanes()]) this.remove(lane, "gone");
+    for (const lane of [...this.lanes()]) this.remove(lane, "closed");
   }
 
   #lookForRoom(operation: string, lane: OutgoingLane, size: number): true | undefined {
     if (lane.end !== undefined) {
-      throw new VmciError(lane.end === "revoked" ? "NO_ACCESS" : "DST_UNREACHABLE", {
-        operation,
-        handle: lane.destination,
-        reason: lane.end === "revoked" ? "the right to send there was withdrawn" : "the receiver is gone",
-      });
+      const [code, reason] = LANE_ENDS[lane.end];
+      throw new VmciError(code, { operation, handle: lane.destination, reason });
     }
     return lane.producer.hasRoom(size) ? true : undefined;
   }

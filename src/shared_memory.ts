@@ -30,6 +30,8 @@ interface Attachments {
   readonly shared: RegionMemory | undefined;
   /** Whether this session asked to be rung. */
   watching: boolean;
+  /** Whether the creator is gone, as far as this session was told. */
+  orphaned: boolean;
 }
 
 /**
@@ -75,6 +77,13 @@ export class SharedMemory {
       const watchers = this.#watchers.get(key);
       if (watchers === undefined) this.#watchers.set(key, new Set([peer]));
       else watchers.add(peer);
+    });
+    session.on("resource_gone", ({ type, handle }) => {
+      const attachments = this.#attachments.get(formatHandle(handle));
+      // A new broker tells again what the one before may have told.
+      if (type !== "SHAREDMEM" || attachments === undefined || attachments.orphaned) return;
+      attachments.orphaned = true;
+      emit({ type: "resource-gone", resource: type, handle });
     });
     session.onAnnounce(() => this.#announce());
     session.onPeerGone(({ number }) => {
@@ -219,7 +228,7 @@ export class SharedMemory {
     const key = formatHandle(handle);
     let attachments = this.#attachments.get(key);
     if (attachments === undefined) {
-      attachments = { size, creatorOnly, all: new Set(), shared, watching: false };
+      attachments = { size, creatorOnly, all: new Set(), shared, watching: false, orphaned: false };
       this.#attachments.set(key, attachments);
     }
     const attachment: Attachment = { handle, memory, attached: true };

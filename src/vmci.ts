@@ -67,7 +67,8 @@ export class Vmci implements Disposable, AsyncDisposable {
   readonly version: number = API_VERSION;
   readonly #session: Session;
   readonly #queues = new Set<EventQueue<VmciEvent>>();
-  #subscribed = false;
+  /** The contexts there are, once somebody wants events. */
+  #contexts: Set<ContextId> | undefined;
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session) {
@@ -78,13 +79,15 @@ export class Vmci implements Disposable, AsyncDisposable {
     this.access = new AccessControl(session);
     this.discovery = new Discovery(session);
     session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
-    session.on("context_removed", ({ context }) => emit({ type: "context-removed", context }));
-    session.on("resource_gone", ({ type, handle }) => emit({ type: "resource-gone", resource: type, handle }));
+    session.on("context_added", ({ context }) => this.#contexts?.add(context));
+    session.on("context_removed", ({ context }) => this.#contextRemoved(context));
+    session.on("settled", () => this.#subscribe());
+    session.on("resource_gone", ({ type, handle }) => {
+      // Regions are the facet's, which knows whether it was told before.
+      if (type !== "SHAREDMEM") emit({ type: "resource-gone", resource: type, handle });
+    });
     session.on("region_peer", ({ handle, context, attached }) => {
       emit({ type: attached ? "peer-attached" : "peer-detached", handle, context });
-    });
-    session.onAnnounce(() => {
-      if (this.#subscribed) session.request({ operation: "announce" }, "subscribe", {});
     });
   }
 
@@ -139,9 +142,9 @@ export class Vmci implements Disposable, AsyncDisposable {
     const operation = "events";
     this.#session.assertOpen(operation);
     const queue = new EventQueue<VmciEvent>(this.#session, operation);
-    if (!this.#subscribed) {
-      this.#session.request({ operation }, "subscribe", {});
-      this.#subscribed = true;
+    if (this.#contexts === undefined) {
+      this.#contexts = new Set();
+      this.#subscribe();
     }
     this.#queues.add(queue);
     return queue.read(options, () => this.#queues.delete(queue));
@@ -168,6 +171,21 @@ export class Vmci implements Disposable, AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session.close();
+  }
+
+  /** Asks which contexts there are. Those that went while nobody was the broker are missed then, and told. */
+  #subscribe(): void {
+    if (this.#contexts === undefined) return;
+    const { contexts } = this.#session.request({ operation: "events" }, "subscribe", {}).result;
+    for (const context of [...this.#contexts]) {
+      if (!contexts.includes(context)) this.#contextRemoved(context);
+    }
+    this.#contexts = new Set(contexts);
+  }
+
+  #contextRemoved(context: ContextId): void {
+    this.#contexts?.delete(context);
+    this.#emit({ type: "context-removed", context });
   }
 
   #emit(event: VmciEvent): void {

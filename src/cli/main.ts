@@ -51,11 +51,11 @@ export async function run(args: readonly string[], parse: Parser): Promise<numbe
   const json = options.flags.has("json");
   try {
     if (options.unknown.length > 0) throw new UsageError(`there is no option ${options.unknown[0]}`);
-    const empty = [
+    const values = [
       ...Object.entries(options.texts),
-      ...Object.entries(options.lists).flatMap(([k, l]) => l.map((v) => [k, v])),
-    ]
-      .find(([, value]) => value === "");
+      ...Object.entries(options.lists).flatMap(([name, all]) => all.map((value) => [name, value] as const)),
+    ];
+    const empty = values.find(([, value]) => value === "");
     if (empty !== undefined) throw new UsageError(`the option --${empty[0]} needs a value`);
     return await command.run(options, json);
   } catch (error) {

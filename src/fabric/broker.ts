@@ -690,7 +690,7 @@ export class Broker {
 
     subscribe: (client) => {
       client.subscribed = true;
-      return {};
+      return { contexts: [...this.#contexts.keys()] };
     },
 
     inspect: (client, args) => {
@@ -814,6 +814,7 @@ export class Broker {
     context.clients.add(client);
     if (this.#contexts.has(context.id)) return;
     this.#contexts.set(context.id, context);
+    this.#tellSubscribers("context_added", context.id);
     this.#join(this.#publicGroup, { context: context.id, canAssign: true, order: 0 });
     // Groups announced before this member came back.
     for (const resource of this.#resources) {
@@ -850,8 +851,12 @@ export class Broker {
       group.members.delete(context.id);
       this.#keepMember(group, member, false);
     }
+    this.#tellSubscribers("context_removed", context.id);
+  }
+
+  #tellSubscribers(notice: "context_added" | "context_removed", context: ContextId): void {
     for (const other of this.#clients.values()) {
-      if (other.subscribed) this.#notify(other, "context_removed", { context: context.id });
+      if (other.subscribed) this.#notify(other, notice, { context });
     }
   }
 
@@ -1175,9 +1180,11 @@ export class Broker {
     this.#closeHalfLanes();
     this.#recheckLanes(this.#lanes.values());
     for (const resource of [...this.#resources]) {
-      if (resource instanceof Region && resource.owner === undefined && resource.attachments.size === 0) {
-        this.#resources.remove(resource);
-      }
+      if (!(resource instanceof Region) || resource.owner !== undefined) continue;
+      // Its creator went with the broker before, or earlier: whoever knows that already is told again.
+      const { type, handle } = resource;
+      for (const attached of resource.attachments.keys()) this.#notify(attached, "resource_gone", { type, handle });
+      if (resource.attachments.size === 0) this.#resources.remove(resource);
     }
     for (const client of this.#clients.values()) this.#notify(client, "settled", {});
     const deferred = this.#deferred;

@@ -132,7 +132,7 @@ export interface Requests {
   watch_names: { watch: number; prefix: string; exact: boolean };
   /** Enough of that. */
   unwatch_names: { watch: number };
-  /** Asks to be told of contexts that go. */
+  /** Asks to be told of contexts that come and go, and which there are. */
   subscribe: Record<never, never>;
   /** Lists what the broker knows, a page at a time. */
   inspect: { topic: InspectTopic; after: number };
@@ -180,7 +180,7 @@ export interface Results {
   list: { entries: NameEntry[]; more: boolean };
   watch_names: Record<never, never>;
   unwatch_names: Record<never, never>;
-  subscribe: Record<never, never>;
+  subscribe: { contexts: number[] };
   inspect: { entries: Message[]; next: number | null };
   ping: { pid: number };
   pong: Record<never, never>;
@@ -211,6 +211,8 @@ export interface Notices {
   name: { watch: number; change: "added" | "removed"; entries: NameEntry[] };
   /** Everybody who lived under the broker before has announced, or will not. */
   settled: Record<never, never>;
+  /** A context is new. */
+  context_added: { context: number };
   /** A context is gone. */
   context_removed: { context: number };
   /** A resource you use is gone. */

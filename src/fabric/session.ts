@@ -78,7 +78,7 @@ interface Kept extends KeptResource {
   readonly members: Map<ContextId, GroupMember>;
 }
 
-type NoticeHandlers = { [N in NoticeName]?: (body: Notices[N], shares: readonly Share[]) => void };
+type NoticeHandler<N extends NoticeName> = (body: Notices[N], shares: readonly Share[]) => void;
 
 /** So often a busy thread that only sends asks the kernel whether the broker is gone. */
 const HANG_UP_CHECK = 4096;
@@ -103,7 +103,7 @@ export class Session implements Parking {
   readonly #attentionShare: Share;
   readonly #peers = new Map<number, Peer>();
   readonly #kept = new Map<string, Kept>();
-  readonly #handlers: NoticeHandlers = {};
+  readonly #handlers = new Map<string, NoticeHandler<NoticeName>[]>();
   readonly #announcers: (() => void)[] = [];
   readonly #recoveredHooks: ((pid: number, lost: readonly Handle[]) => void)[] = [];
   readonly #peerGoneHooks: ((peer: Peer) => void)[] = [];
@@ -206,9 +206,10 @@ export class Session implements Parking {
     return this.#closed;
   }
 
-  /** Says what is done when the broker says something. */
-  on<N extends NoticeName>(notice: N, handler: (body: Notices[N], shares: readonly Share[]) => void): void {
-    this.#handlers[notice] = handler as NoticeHandlers[N];
+  /** Adds something to be done when the broker says something. Shares are for the one handler that takes them over. */
+  on<N extends NoticeName>(notice: N, handler: NoticeHandler<N>): void {
+    const handlers = this.#handlers.get(notice) ?? [];
+    this.#handlers.set(notice, [...handlers, handler as NoticeHandler<NoticeName>]);
   }
 
   /** Adds something that a facet tells, or asks again, a new broker. */
@@ -360,8 +361,11 @@ export class Session implements Parking {
     if (typeof notice === "string") {
       // Its sender is told, and gets an error instead of a lane that nobody reads.
       if (incomplete) return notice === "lane" ? this.tell("close_lane", { lane: message.lane as number }) : undefined;
-      const handler = this.#handlers[notice as NoticeName] as ((body: unknown, shares: readonly Share[]) => void);
-      if (handler !== undefined) return handler(message, shares);
+      const handlers = this.#handlers.get(notice);
+      if (handlers !== undefined) {
+        for (const handler of handlers) handler(message as unknown as Notices[NoticeName], shares);
+        return;
+      }
     } else {
       // The reply to a request that was given up.
       const request = this.#overdue.get(message.id as number);
@@ -690,8 +694,8 @@ export class Session implements Parking {
     const last = this.#sayBye();
     this.#closed = true;
     clearTimeout(this.#retryTimer);
-    this.waiting.failAll(() =>
-      new VmciError("INVALID_RESOURCE", { operation: "wait", reason: "this Vmci was closed meanwhile" })
+    this.waiting.failAll((operation) =>
+      new VmciError("INVALID_RESOURCE", { operation, reason: "this Vmci was closed meanwhile" })
     );
     this.waiting.close();
     this.#connection?.close();

@@ -39,6 +39,8 @@ export interface Parking {
 export type Look<T> = () => T | undefined;
 
 interface Waiter {
+  /** The call, for an error's text. */
+  readonly operation: string;
   /** Looks, and settles the promise if there is something; says whether it did. */
   readonly settle: () => boolean;
   /** Settles the promise with an error. */
@@ -146,8 +148,8 @@ export class Waiting {
   }
 
   /** Ends every wait with an error. */
-  failAll(makeError: () => unknown): void {
-    for (const waiter of [...this.#waiters]) waiter.fail(makeError());
+  failAll(makeError: (operation: string) => unknown): void {
+    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.operation));
   }
 
   /** Gives the timers back; no wait may follow. */
@@ -169,6 +171,7 @@ export class Waiting {
       this.#settleDown();
     };
     const waiter: Waiter = {
+      operation,
       settle: () => {
         // Whoever looked before may have ended this one.
         if (!this.#waiters.has(waiter)) return true;

@@ -9,6 +9,7 @@
 
 import { contextHandle, type Handle, type OpenOptions, type PrivilegeName, type Vmci } from "../../mod.ts";
 import type { Agent, Remote } from "../support/remote.ts";
+import type { Scenes } from "../support/scenes.ts";
 
 /** The second party. */
 export type Party = Remote<Vmci>;
@@ -36,10 +37,10 @@ export interface Fabric extends AsyncDisposable {
   open(options?: JoinOptions): Promise<Vmci>;
   /** Joins as the second party does. */
   join(options?: JoinOptions): Promise<Party>;
-  /** A process of this test's own that may be killed; only where there are processes. */
+  /** What the second party can do by itself. */
+  readonly scenes: Remote<Scenes>;
+  /** A process of this test's own, that may be killed; only where there are processes. */
   spawn(): Agent;
-  /** The second party's process; only where there are processes. */
-  readonly agent: Agent;
 }
 
 /** A medium: what it can, and how a fabric on it is had. */
@@ -87,4 +88,14 @@ export function bytes(text: string): Uint8Array<ArrayBuffer> {
 /** The text of bytes. */
 export function text(payload: Uint8Array): string {
   return new TextDecoder().decode(payload);
+}
+
+/** Why a promise was rejected. */
+export async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (reason) {
+    return reason;
+  }
+  throw new Error("That should have been rejected");
 }

@@ -6,7 +6,8 @@
 
 import { openVmci, type Vmci } from "../../mod.ts";
 import type { Fabric, JoinOptions, MediumUnderTest, Party } from "../conformance/suite.ts";
-import { Agent } from "./remote.ts";
+import { Agent, type Remote } from "./remote.ts";
+import { Scenes } from "./scenes.ts";
 
 let memories = 0;
 
@@ -16,7 +17,7 @@ export const memory: MediumUnderTest = {
   concurrent: false,
   enforcesReaders: false,
   processes: false,
-  create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`, undefined)),
+  create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`)),
 };
 
 /** The fabric of one machine, with both parties in this process. */
@@ -25,7 +26,7 @@ export const oneProcess: MediumUnderTest = {
   concurrent: true,
   enforcesReaders: true,
   processes: false,
-  create: async () => new TestFabric(await makeRunDirectory(), undefined),
+  create: async () => new TestFabric(await makeRunDirectory()),
 };
 
 /** The fabric of one machine, with the second party in another process. */
@@ -47,17 +48,14 @@ export async function makeRunDirectory(): Promise<string> {
 
 class TestFabric implements Fabric {
   readonly device: string;
-  readonly #agent: Agent | undefined;
+  readonly scenes: Remote<Scenes>;
   readonly #opened: Vmci[] = [];
   readonly #spawned: Agent[] = [];
 
-  constructor(device: string, agent: Agent | undefined) {
+  constructor(device: string, agent?: Agent) {
     this.device = device;
-    this.#agent = agent;
-  }
-
-  get agent(): Agent {
-    return this.#agent!;
+    // What is here has the shape of what is elsewhere: its results can be awaited too.
+    this.scenes = agent?.scenes ?? new Scenes() as unknown as Remote<Scenes>;
   }
 
   async open(options?: JoinOptions): Promise<Vmci> {
@@ -66,10 +64,8 @@ class TestFabric implements Fabric {
     return vmci;
   }
 
-  async join(options?: JoinOptions): Promise<Party> {
-    // What is here has the shape of what is elsewhere: its results can be awaited too.
-    if (this.#agent === undefined) return await this.open(options) as unknown as Party;
-    return await this.#agent.scenes.open({ ...options, device: this.device });
+  join(options?: JoinOptions): Promise<Party> {
+    return this.scenes.open({ ...options, device: this.device });
   }
 
   spawn(): Agent {
@@ -79,8 +75,8 @@ class TestFabric implements Fabric {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent?.scenes.leaveAll();
     for (const agent of this.#spawned.reverse()) await agent[Symbol.asyncDispose]();
+    await this.scenes.leaveAll();
     for (const vmci of this.#opened.reverse()) await vmci[Symbol.asyncDispose]();
     if (!this.device.startsWith("memory:")) await Deno.remove(this.device, { recursive: true });
   }

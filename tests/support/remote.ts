@@ -24,8 +24,11 @@ type Fixed = "handle" | "size" | "writable" | "capacity";
 export type Remote<T> = { readonly [K in keyof T]: Member<K, T[K]> };
 
 type Member<K, V> = K extends Fixed ? V
-  : V extends (...args: infer A) => infer R ? (...args: A) => Promise<Result<Awaited<R>>>
+  : V extends (...args: infer A) => infer R ? (...args: Arguments<A>) => Promise<Result<Awaited<R>>>
   : Remote<V> & PromiseLike<V>;
+
+/** Kept objects may be passed from wherever they are. */
+type Arguments<A extends unknown[]> = { [I in keyof A]: A[I] extends Kept ? A[I] | Remote<A[I]> : A[I] };
 
 type Result<R> = R extends Kept ? Remote<R> : R;
 

@@ -5,8 +5,16 @@
  * @module
  */
 
-import { type AtomicWord, type DatagramEndpoint, type OpenOptions, openVmci, type Vmci } from "../../mod.ts";
-import type { RegionRecord } from "../../mod.ts";
+import {
+  type AtomicWord,
+  type DatagramEndpoint,
+  type Handle,
+  MAX_PAYLOAD_SIZE,
+  type OpenOptions,
+  openVmci,
+  type RegionRecord,
+  type Vmci,
+} from "../../mod.ts";
 
 /** See the module's comment. */
 export class Scenes {
@@ -31,6 +39,23 @@ export class Scenes {
     for (let i = 0; i < times; i++) {
       const { source, payload } = endpoint.receiveSync();
       endpoint.sendTo(source, payload);
+    }
+  }
+
+  /** Says by a datagram that it begins, takes so many without turning the event loop, and gives their bytes in all. */
+  takeSync(endpoint: DatagramEndpoint, times: number, ready: Handle): number {
+    endpoint.sendTo(ready, new Uint8Array(0));
+    let size = 0;
+    for (let i = 0; i < times; i++) size += endpoint.receiveSync().payload.length;
+    return size;
+  }
+
+  /** Sends datagrams 1, 2, ... of all sizes as fast as they are read. */
+  async sendPatterned(endpoint: DatagramEndpoint, destination: Handle, times: number): Promise<void> {
+    for (let i = 1; i <= times; i++) {
+      const payload = patterned(i, MAX_PAYLOAD_SIZE);
+      await endpoint.room(destination, payload.length);
+      endpoint.sendTo(destination, payload);
     }
   }
 
@@ -62,9 +87,10 @@ export function turnSync(word: AtomicWord, parity: number, end: number): void {
   }
 }
 
-/** Bytes of a length and content that follow from a number. */
-export function patterned(number: number, capacity: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array((number * 7919) % (capacity + 1));
+/** Bytes that begin with a number and whose length, from 4 to `most`, and content follow from it. */
+export function patterned(number: number, most: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(4 + (number * 7919) % (most - 3));
   for (let i = 0; i < bytes.length; i++) bytes[i] = number + i;
+  new DataView(bytes.buffer).setUint32(0, number);
   return bytes;
 }

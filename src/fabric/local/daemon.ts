@@ -11,7 +11,7 @@ import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { seqpacketPair } from "../../../ffi/unix_socket.ts";
 import type { Quota } from "../quota.ts";
 import { BrokerHost } from "./broker_host.ts";
-import { describeProcess, RunDirectory } from "./run_directory.ts";
+import { RunDirectory } from "./run_directory.ts";
 import { ServedSocket } from "./served_socket.ts";
 import { asVmciError } from "./system_failure.ts";
 
@@ -133,6 +133,6 @@ function takeLock(directory: RunDirectory): number {
     operation: "serve the fabric",
     reason: pid === undefined
       ? `another process is just starting or ending the broker of ${directory.path}: try again`
-      : `${describeProcess(pid)} and is the broker of ${directory.path} already: end it first, or serve another place`,
+      : `process ${pid} is the broker of ${directory.path} already: end it first, or serve another place`,
   });
 }

@@ -10,6 +10,7 @@ import { openFile, OpenFlag, removeFile } from "../../../ffi/file.ts";
 import { tryLockFile } from "../../../ffi/file_lock.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { connectSeqpacket, listenSeqpacket, peerCredentials, waitReadable } from "../../../ffi/unix_socket.ts";
+import { asVmciError } from "./system_failure.ts";
 
 /** Connections that may wait to be accepted. */
 const BACKLOG = 4096;
@@ -35,10 +36,18 @@ export class ServedSocket {
    *
    * @param path Where.
    * @returns The socket.
-   * @throws {VmciError} ALREADY_EXISTS when somebody listens there, or it is not a socket.
-   * @throws {SystemError} EACCES, ENOENT, ENAMETOOLONG and the like.
+   * @throws {VmciError} ALREADY_EXISTS when somebody listens there, or it is not a socket; NO_ACCESS and UNAVAILABLE as
+   * the system says.
    */
   static listen(path: string): ServedSocket {
+    try {
+      return ServedSocket.#listen(path);
+    } catch (error) {
+      throw asVmciError(error, `listen at ${path}`);
+    }
+  }
+
+  static #listen(path: string): ServedSocket {
     // Of two that find the same stale socket, the second would remove what the first has put in its place.
     const directory = lockDirectoryOf(path);
     try {
@@ -62,6 +71,7 @@ export class ServedSocket {
    * @param path Where.
    * @returns The process, or `undefined` when nobody listens.
    * @throws {VmciError} ALREADY_EXISTS when it is another kind of socket.
+   * @throws {SystemError} EACCES and the like.
    */
   static listenerAt(path: string): number | undefined {
     let fd: number;
