@@ -182,7 +182,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   receive(options?: WaitOptions): Promise<Datagram> {
-    return this.#mailbox.session.wait("receive", this.#lookForDatagram, options);
+    return this.#mailbox.session.wait({ operation: "receive", handle: this.handle }, this.#lookForDatagram, options);
   }
 
   /**
@@ -194,7 +194,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    */
   receiveSync(timeout: number = -1): Datagram {
     this.#mailbox.assertOpen("receiveSync");
-    return this.#mailbox.session.waitSync("receiveSync", () => this.#take("receiveSync"), timeout);
+    const subject = { operation: "receiveSync", handle: this.handle };
+    return this.#mailbox.session.waitSync(subject, () => this.#take("receiveSync"), timeout);
   }
 
   /**
@@ -242,7 +243,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   receiveInto(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
-    return this.#mailbox.session.wait("receiveInto", () => this.#takeInto("receiveInto", buffer), options);
+    const subject = { operation: "receiveInto", handle: this.handle };
+    return this.#mailbox.session.wait(subject, () => this.#takeInto("receiveInto", buffer), options);
   }
 
   /**
@@ -257,7 +259,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.#mailbox.session.refresh();
     const size = this.#takeInto("receiveIntoSync", buffer);
     if (size !== undefined) return size;
-    return this.#mailbox.session.waitSync("receiveIntoSync", () => this.#takeInto("receiveIntoSync", buffer), timeout);
+    const subject = { operation: "receiveIntoSync", handle: this.handle };
+    return this.#mailbox.session.waitSync(subject, () => this.#takeInto("receiveIntoSync", buffer), timeout);
   }
 
   /**

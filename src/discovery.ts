@@ -233,7 +233,7 @@ export class Discovery {
     const number = this.#start(operation, watch);
     try {
       const look = () => watch.present.get(name)?.handle;
-      return Object.freeze(await this.#session.wait(operation, look, options));
+      return Object.freeze(await this.#session.wait({ operation }, look, options));
     } finally {
       this.#stop(number);
     }

@@ -36,7 +36,7 @@ export class EventQueue<T> {
       while (!this.#session.closed) {
         let item: T;
         try {
-          item = await this.#session.wait(this.#operation, () => this.#shift(), options);
+          item = await this.#session.wait({ operation: this.#operation }, () => this.#shift(), options);
         } catch (error) {
           if (this.#session.closed) return;
           throw error;

@@ -108,7 +108,11 @@ export class Outbox {
     const lane = this.#roomy(operation, destination, size);
     lane.wantRoom();
     try {
-      await this.#session.wait(operation, () => this.#lookForRoom(operation, lane, size), options);
+      await this.#session.wait(
+        { operation, handle: destination },
+        () => this.#lookForRoom(operation, lane, size),
+        options,
+      );
     } finally {
       lane.unwantRoom();
     }
@@ -119,7 +123,11 @@ export class Outbox {
     const lane = this.#roomy(operation, destination, size);
     lane.wantRoom();
     try {
-      this.#session.waitSync(operation, () => this.#lookForRoom(operation, lane, size), timeout);
+      this.#session.waitSync(
+        { operation, handle: destination },
+        () => this.#lookForRoom(operation, lane, size),
+        timeout,
+      );
     } finally {
       lane.unwantRoom();
     }

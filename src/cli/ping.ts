@@ -68,7 +68,7 @@ async function* answers(
     const start = performance.now();
     const { pid } = session.request({ operation: "ping", handle }, "ping", { handle, token }).result;
     try {
-      await session.wait("ping", () => answered === token ? true : undefined, { timeout: PATIENCE });
+      await session.wait({ operation: "ping" }, () => answered === token ? true : undefined, { timeout: PATIENCE });
     } catch (error) {
       if (!(error instanceof VmciError) || error.code !== "TIMEOUT") throw error;
       throw new VmciError("TIMEOUT", {

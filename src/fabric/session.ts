@@ -7,7 +7,7 @@
 
 import { VmciError } from "../error.ts";
 import { type ContextId, formatHandle, type Handle } from "../handle.ts";
-import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
+import { type Look, type Parking, type Subject, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
 import type { ResourceTypeName } from "../privilege.ts";
 import { VERSION } from "../version.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "./medium.ts";
@@ -46,14 +46,6 @@ export interface Reply<O extends Operation> {
   readonly result: Results[O];
   /** What came with it; the caller's. */
   readonly shares: readonly Share[];
-}
-
-/** What a request is about, for its error's text. */
-export interface Subject {
-  /** The call as the program made it. */
-  readonly operation: string;
-  /** The handle it was about. */
-  readonly handle?: Handle;
 }
 
 /** A resource of this client, with all that the next broker must know of it. */
@@ -390,31 +382,31 @@ export class Session implements Parking {
   /**
    * Waits as a promise; the process stays alive meanwhile.
    *
-   * @param operation The call as the program made it.
+   * @param subject What it is about.
    * @param look Looks for the result.
    * @param options How the wait may end.
    * @returns The result.
    */
-  wait<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
-    return this.waiting.park(operation, look, options);
+  wait<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+    return this.waiting.park(subject, look, options);
   }
 
   /**
    * Waits without turning the event loop.
    *
-   * @param operation The call as the program made it.
+   * @param subject What it is about.
    * @param look Looks for the result.
    * @param timeout Milliseconds, or -1 without end.
    * @returns The result.
    * @throws {VmciError} TIMEOUT; WOULD_BLOCK where nothing can come while this thread waits.
    */
-  waitSync<T>(operation: string, look: Look<T>, timeout: number): T {
-    this.assertOpen(operation);
+  waitSync<T>(subject: Subject, look: Look<T>, timeout: number): T {
+    this.assertOpen(subject.operation, subject.handle);
     const result = this.waiting.block(look, this.medium.concurrent ? timeout : 0);
     if (result !== undefined) return result;
-    if (this.medium.concurrent) throw timedOut(operation, timeout);
+    if (this.medium.concurrent) throw timedOut(subject, timeout);
     throw new VmciError("WOULD_BLOCK", {
-      operation,
+      ...subject,
       reason: `nothing can come to ${this.medium.device} while its only thread waits: await it instead`,
     });
   }
@@ -694,8 +686,8 @@ export class Session implements Parking {
     const last = this.#sayBye();
     this.#closed = true;
     clearTimeout(this.#retryTimer);
-    this.waiting.failAll((operation) =>
-      new VmciError("INVALID_RESOURCE", { operation, reason: "this Vmci was closed meanwhile" })
+    this.waiting.failAll((subject) =>
+      new VmciError("INVALID_RESOURCE", { ...subject, reason: "this Vmci was closed meanwhile" })
     );
     this.waiting.close();
     this.#connection?.close();

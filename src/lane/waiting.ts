@@ -12,6 +12,7 @@
  */
 
 import { VmciError } from "../error.ts";
+import type { Handle } from "../handle.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -21,6 +22,14 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds to wait at most; the call then throws TIMEOUT. Without it, the wait has no end. */
   readonly timeout?: number | undefined;
+}
+
+/** What a call is about, for its error. */
+export interface Subject {
+  /** The call as the program made it. */
+  readonly operation: string;
+  /** The handle it is about. */
+  readonly handle?: Handle | undefined;
 }
 
 /** What waiting needs of the one who waits. */
@@ -39,8 +48,8 @@ export interface Parking {
 export type Look<T> = () => T | undefined;
 
 interface Waiter {
-  /** The call, for an error's text. */
-  readonly operation: string;
+  /** What it is about. */
+  readonly subject: Subject;
   /** Looks, and settles the promise if there is something; says whether it did. */
   readonly settle: () => boolean;
   /** Settles the promise with an error. */
@@ -120,19 +129,19 @@ export class Waiting {
   /**
    * Waits as a promise. The process stays alive meanwhile.
    *
-   * @param operation The call, for the error's text.
+   * @param subject What it is about.
    * @param look Looks for the result.
    * @param options How the wait may end.
    * @returns The result.
    */
-  park<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+  park<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
     try {
       options?.signal?.throwIfAborted();
       let found = this.#look(look);
       const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#skip === 0);
       if (found === undefined && hot) found = this.#spinInTurn(() => this.#look(look));
       if (found !== undefined) return Promise.resolve(found);
-      const promise = this.#enqueue(operation, look, options);
+      const promise = this.#enqueue(subject, look, options);
       if (hot) this.#linger();
       else this.#raise();
       if (!hot && this.#skip > 0) this.#skip--;
@@ -148,8 +157,8 @@ export class Waiting {
   }
 
   /** Ends every wait with an error. */
-  failAll(makeError: (operation: string) => unknown): void {
-    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.operation));
+  failAll(makeError: (subject: Subject) => unknown): void {
+    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
   }
 
   /** Gives the timers back; no wait may follow. */
@@ -159,7 +168,7 @@ export class Waiting {
     this.#keepAlive = this.#nextTurn = undefined;
   }
 
-  #enqueue<T>(operation: string, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+  #enqueue<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const { signal, timeout } = options ?? {};
     let timer: Timer | undefined;
@@ -171,7 +180,7 @@ export class Waiting {
       this.#settleDown();
     };
     const waiter: Waiter = {
-      operation,
+      subject,
       settle: () => {
         // Whoever looked before may have ended this one.
         if (!this.#waiters.has(waiter)) return true;
@@ -195,7 +204,7 @@ export class Waiting {
     signal?.addEventListener("abort", abort, { once: true });
     if (timeout !== undefined) {
       timer = setTimeout(() => {
-        if (!waiter.settle()) waiter.fail(timedOut(operation, timeout));
+        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
       }, timeout);
     }
     return promise;
@@ -280,6 +289,6 @@ export class Waiting {
 }
 
 /** The error of a wait that took too long. */
-export function timedOut(operation: string, timeout: number): VmciError {
-  return new VmciError("TIMEOUT", { operation, reason: `nothing came within ${timeout} ms` });
+export function timedOut(subject: Subject, timeout: number): VmciError {
+  return new VmciError("TIMEOUT", { ...subject, reason: `nothing came within ${timeout} ms` });
 }

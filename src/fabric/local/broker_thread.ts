@@ -6,10 +6,24 @@
  */
 
 import { parentPort } from "node:worker_threads";
+import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { LocalServer } from "./local_server.ts";
 
 const config = (globalThis as unknown as { vmciBroker: BrokerThreadConfig }).vmciBroker;
-const server = new LocalServer(config);
+const server = start();
 parentPort?.postMessage("serving");
 server.run();
+
+/** Starts the server, or gives back what was given to it, so that another process may try. */
+function start(): LocalServer {
+  try {
+    return new LocalServer(config);
+  } catch (error) {
+    const { connection, lock, sockets } = config;
+    for (const fd of [connection, lock, ...sockets.map(({ descriptor }) => descriptor)]) {
+      if (fd !== undefined) closeDescriptor(fd);
+    }
+    throw error;
+  }
+}

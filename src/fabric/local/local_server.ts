@@ -106,12 +106,16 @@ export class LocalServer {
 
   /** Serves until the last client leaves; as a daemon, until this process closes its own connection. */
   run(): void {
-    while (this.#wanted) {
-      const patrol = this.#broker.recovering || this.#starved;
-      this.#epoll.wait(patrol ? PATROL : -1, (fd, events) => this.#attend(fd, events));
-      if (patrol) this.#patrol();
+    try {
+      while (this.#wanted) {
+        const patrol = this.#broker.recovering || this.#starved;
+        this.#epoll.wait(patrol ? PATROL : -1, (fd, events) => this.#attend(fd, events));
+        if (patrol) this.#patrol();
+      }
+    } finally {
+      // Even if it failed: a broker that is gone is replaced, one that hangs holds everybody up.
+      this.#close();
     }
-    this.#close();
   }
 
   /** Whether there is somebody left to serve. */

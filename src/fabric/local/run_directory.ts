@@ -23,6 +23,9 @@ const MOST_SLOTS = 65536;
 /** The size of the roster's record of one client: its process. */
 const SLOT_SIZE = 8;
 
+/** The longest path of a directory in bytes: with `/socket.` and a process id it must fit into a socket's address. */
+const MOST_PATH = 92;
+
 /** A directory that was checked: it is there, this user's, and nobody else can write to it. */
 export class RunDirectory {
   readonly path: string;
@@ -31,10 +34,18 @@ export class RunDirectory {
    * Checks a directory.
    *
    * @param path Where it is.
-   * @throws {VmciError} UNAVAILABLE when there is none; NO_ACCESS when it is not this user's alone.
+   * @throws {VmciError} UNAVAILABLE when there is none, or its path is too long; NO_ACCESS when it is not this user's
+   * alone.
    */
   constructor(path: string) {
     const operation = "open the fabric";
+    const { length } = new TextEncoder().encode(path);
+    if (length > MOST_PATH) {
+      throw new VmciError("UNAVAILABLE", {
+        operation,
+        reason: `a fabric's directory has a path of at most ${MOST_PATH} bytes, and this one has ${length}: ${path}`,
+      });
+    }
     const status = describePath(path);
     if (status === undefined) {
       throw new VmciError("UNAVAILABLE", {
