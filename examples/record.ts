@@ -14,7 +14,7 @@ if (Deno.args[0] === "publish") {
   vmci.discovery.register("position", region.handle);
   for (let step = 1; step <= 20; step++) {
     record.publish(new Uint8Array(Float64Array.of(step, 2 * step, 3 * step).buffer));
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
 } else {
   using region = vmci.sharedMemory.attach(await vmci.discovery.wait("position"));

@@ -226,6 +226,7 @@ export class AccessControl {
       handle,
       size: 0,
       creatorOnly: false,
+      ticket: result.ticket,
       share: undefined,
       gone: () => this.#session.forget("GROUP", handle),
     });

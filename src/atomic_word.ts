@@ -13,6 +13,10 @@ export interface WordAccess {
   readonly words: Int32Array<ArrayBuffer>;
   /** Throws when the region is detached, or, for `store`, not writable. */
   check(operation: string, writes: boolean): void;
+  /** Waits until a condition over the region holds. */
+  wait(operation: string, condition: () => boolean, options: WaitOptions | undefined): Promise<void>;
+  /** The same without turning the event loop. */
+  waitSync(operation: string, condition: () => boolean, timeout: number): void;
 }
 
 /**
@@ -143,7 +147,7 @@ export class AtomicWord {
    * ```
    */
   async wait(value: number, options?: WaitOptions): Promise<number> {
-    await this.#region.waitUntil(() => this.load() !== value, options);
+    await this.#access.wait("word.wait", () => this.load() !== value, options);
     return this.load();
   }
 
@@ -156,7 +160,7 @@ export class AtomicWord {
    * @throws {VmciError} As `wait`; WOULD_BLOCK on `memory:`.
    */
   waitSync(value: number, timeout: number = -1): number {
-    this.#region.waitUntilSync(() => this.load() !== value, timeout);
+    this.#access.waitSync("word.waitSync", () => this.load() !== value, timeout);
     return this.load();
   }
 }

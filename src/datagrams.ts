@@ -124,6 +124,7 @@ export class Datagrams {
       handle,
       size: 0,
       creatorOnly: false,
+      ticket: result.ticket,
       share: undefined,
       gone: () => this.#forget(mailbox),
     });

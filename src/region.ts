@@ -7,7 +7,7 @@
 import { AtomicWord, type WordAccess } from "./atomic_word.ts";
 import { VmciError } from "./error.ts";
 import { formatHandle, type Handle } from "./handle.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { Subject, WaitOptions } from "./lane/waiting.ts";
 import { recordSize, RegionRecord } from "./region_record.ts";
 import { ResultCode } from "./result_code.ts";
 import type { RegionMemory } from "./fabric/medium.ts";
@@ -32,7 +32,7 @@ export interface RegionOwner {
   /** Tells the broker; says whether this was the region's last attachment. */
   detach(attachment: Attachment): boolean;
   /** Asks the region's writers, once, to ring when they change it. */
-  watch(handle: Handle): void;
+  watch(subject: Subject & { readonly handle: Handle }): void;
   /** Rings everybody who watches the region. */
   notify(handle: Handle): void;
 }
@@ -104,6 +104,8 @@ export class Region implements Disposable {
     this.#access = {
       words: new Int32Array(this.#truth.buffer, 0, size >> 2),
       check: (operation, writes) => this.#check(operation, writes),
+      wait: (operation, condition, options) => this.#wait(operation, condition, options),
+      waitSync: (operation, condition, timeout) => this.#waitSync(operation, condition, timeout),
     };
   }
 
@@ -261,9 +263,7 @@ export class Region implements Disposable {
    * ```
    */
   async waitUntil(condition: () => boolean, options?: WaitOptions): Promise<void> {
-    this.#check("region.waitUntil", false);
-    this.#owner.watch(this.handle);
-    await this.#owner.session.wait("region.waitUntil", () => this.#holds(condition), options);
+    await this.#wait("region.waitUntil", condition, options);
   }
 
   /**
@@ -274,9 +274,7 @@ export class Region implements Disposable {
    * @throws {VmciError} As `waitUntil`; WOULD_BLOCK on `memory:`.
    */
   waitUntilSync(condition: () => boolean, timeout: number = -1): void {
-    this.#check("region.waitUntilSync", false);
-    this.#owner.watch(this.handle);
-    this.#owner.session.waitSync("region.waitUntilSync", () => this.#holds(condition), timeout);
+    this.#waitSync("region.waitUntilSync", condition, timeout);
   }
 
   /**
@@ -297,8 +295,26 @@ export class Region implements Disposable {
     this.detach();
   }
 
-  #holds(condition: () => boolean): true | undefined {
-    this.#check("region.waitUntil", false);
+  async #wait(operation: string, condition: () => boolean, options: WaitOptions | undefined): Promise<void> {
+    const subject = this.#watched(operation);
+    await this.#owner.session.wait(subject, () => this.#holds(operation, condition), options);
+  }
+
+  #waitSync(operation: string, condition: () => boolean, timeout: number): void {
+    const subject = this.#watched(operation);
+    this.#owner.session.waitSync(subject, () => this.#holds(operation, condition), timeout);
+  }
+
+  /** Sees to it that who waits is rung. */
+  #watched(operation: string): Subject {
+    this.#check(operation, false);
+    const subject = { operation, handle: this.handle };
+    this.#owner.watch(subject);
+    return subject;
+  }
+
+  #holds(operation: string, condition: () => boolean): true | undefined {
+    this.#check(operation, false);
     return condition() ? true : undefined;
   }
 

@@ -17,6 +17,9 @@ const VERSION = 0;
 const BEGUN = 1;
 const CAPACITY = 2;
 
+/** A reader gives up after so many versions that were written again while he copied them. */
+const MOST_TRIES = 10_000;
+
 /** A word of nobody else's, for fences. */
 const fenceWord = new Int32Array(1);
 
@@ -107,8 +110,7 @@ export class RegionRecord {
       });
     }
     const { words } = this.#access;
-    // After 2^32 versions, 0 is passed over: it says that there is none. (2 has its slot.)
-    const next = (Atomics.load(words, this.#base + VERSION) + 1) | 0 || 2;
+    const next = after(Atomics.load(words, this.#base + VERSION));
     Atomics.store(words, this.#base + CAPACITY, this.capacity);
     // Said before the slot is touched, so that who reads it knows that it is not what it was.
     Atomics.store(words, this.#base + BEGUN, next);
@@ -126,11 +128,11 @@ export class RegionRecord {
    *
    * @returns Its bytes, the caller's own copy, or `undefined` when nothing was published.
    * @throws {VmciError} INVALID_RESOURCE when the region is detached; INVALID_SIZE when the writer has another capacity
-   * or wrote nonsense.
+   * or wrote nonsense; UNAVAILABLE when it publishes too fast to be read.
    */
   read(): Uint8Array<ArrayBuffer> | undefined {
     const buffer = new Uint8Array(this.capacity);
-    const length = this.readInto(buffer);
+    const length = this.#readInto("record.read", buffer);
     return length === undefined ? undefined : buffer.subarray(0, length);
   }
 
@@ -155,28 +157,7 @@ export class RegionRecord {
    * ```
    */
   readInto(buffer: Uint8Array): number | undefined {
-    this.#access.check("record.read", false);
-    const { words } = this.#access;
-    for (;;) {
-      const version = Atomics.load(words, this.#base + VERSION);
-      if (version === 0) return undefined;
-      const slot = this.#slot(version);
-      const length = words[slot >> 2]!;
-      const capacity = Atomics.load(words, this.#base + CAPACITY);
-      const sane = capacity === this.capacity && length >= 0 && length <= this.capacity;
-      if (sane && length <= buffer.length) this.#copy(slot + SLOT_HEADER_SIZE, length, buffer);
-      // The copy must be done before this is read. The slot is written again for the version after the next.
-      fence();
-      const ahead = (Atomics.load(words, this.#base + BEGUN) - version) | 0;
-      if (ahead >= 2) continue;
-      if (!sane) throw this.#nonsense(capacity, length);
-      if (length <= buffer.length) return length;
-      throw new VmciError("NO_MEM", {
-        operation: "record.read",
-        handle: this.#region.handle,
-        reason: `this version has ${length} bytes, the buffer ${buffer.length}`,
-      });
-    }
+    return this.#readInto("record.readInto", buffer);
   }
 
   /**
@@ -201,7 +182,7 @@ export class RegionRecord {
    * ```
    */
   async wait(version: number, options?: WaitOptions): Promise<number> {
-    await this.#region.waitUntil(() => this.version !== version, options);
+    await this.#access.wait("record.wait", () => this.version !== version, options);
     return this.version;
   }
 
@@ -214,8 +195,51 @@ export class RegionRecord {
    * @throws {VmciError} As `wait`; WOULD_BLOCK on `memory:`.
    */
   waitSync(version: number, timeout: number = -1): number {
-    this.#region.waitUntilSync(() => this.version !== version, timeout);
+    this.#access.waitSync("record.waitSync", () => this.version !== version, timeout);
     return this.version;
+  }
+
+  #readInto(operation: string, buffer: Uint8Array): number | undefined {
+    this.#access.check(operation, false);
+    const { words } = this.#access;
+    let last = 0;
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const version = Atomics.load(words, this.#base + VERSION);
+      if (version === 0) return undefined;
+      const slot = this.#slot(version);
+      const length = words[slot >> 2]!;
+      const capacity = Atomics.load(words, this.#base + CAPACITY);
+      const sane = capacity === this.capacity && length >= 0 && length <= this.capacity;
+      if (sane && length <= buffer.length) this.#copy(slot + SLOT_HEADER_SIZE, length, buffer);
+      // The copy must be done before this is read. The slot is written again for the version after the next.
+      fence();
+      const begun = Atomics.load(words, this.#base + BEGUN);
+      if (begun !== version && begun !== after(version)) {
+        // A writer has finished a version before it begins the next.
+        if (version === last) throw this.#nonsense(operation, `it has begun version ${begun} after ${version}`);
+        last = version;
+        continue;
+      }
+      if (!sane) {
+        throw this.#nonsense(
+          operation,
+          capacity === this.capacity
+            ? `it says that a version has ${length} bytes, of at most ${capacity}`
+            : `its capacity is ${capacity}, the reader's ${this.capacity}: both must be the same`,
+        );
+      }
+      if (length <= buffer.length) return length;
+      throw new VmciError("NO_MEM", {
+        operation,
+        handle: this.#region.handle,
+        reason: `this version has ${length} bytes, the buffer ${buffer.length}`,
+      });
+    }
+    throw new VmciError("UNAVAILABLE", {
+      operation,
+      handle: this.#region.handle,
+      reason: `its writer published faster than it could be read, ${MOST_TRIES} times in a row`,
+    });
   }
 
   #slot(version: number): number {
@@ -226,12 +250,18 @@ export class RegionRecord {
     if (length > 0) into.set(this.#bytes.subarray(from, from + length));
   }
 
-  #nonsense(capacity: number, length: number): VmciError {
-    const reason = capacity === this.capacity
-      ? `its writer says it has ${length} bytes, of at most ${capacity}`
-      : `its writer's capacity is ${capacity}, the reader's ${this.capacity}: both must be the same`;
-    return new VmciError("INVALID_SIZE", { operation: "record.read", handle: this.#region.handle, reason });
+  #nonsense(operation: string, reason: string): VmciError {
+    return new VmciError("INVALID_SIZE", {
+      operation,
+      handle: this.#region.handle,
+      reason: `what its writer wrote makes no sense: ${reason}`,
+    });
   }
+}
+
+/** The number of the next version. 0 is passed over, since it says that there is none; 2 has its slot. */
+function after(version: number): number {
+  return (version + 1) | 0 || 2;
 }
 
 /** Keeps what comes before it before what comes after it, also on processors that reorder loads. */

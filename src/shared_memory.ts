@@ -7,9 +7,11 @@
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
 import { formatHandle, type Handle, isHandle } from "./handle.ts";
+import type { Subject } from "./lane/waiting.ts";
 import { MAX_REGION_SIZE } from "./limits.ts";
 import { type Attachment, Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
+import type { Results } from "./fabric/protocol.ts";
 import type { Session } from "./fabric/session.ts";
 
 /** How a region is made. */
@@ -25,6 +27,8 @@ export interface CreateRegionOptions {
 interface Attachments {
   readonly size: number;
   readonly creatorOnly: boolean;
+  /** What proves to the next broker that this session is attached. */
+  readonly ticket: string;
   readonly all: Set<Attachment>;
   /** The creator's memory, which its further attachments share when nobody else may write. */
   readonly shared: RegionMemory | undefined;
@@ -69,7 +73,7 @@ export class SharedMemory {
     this.#owner = {
       session,
       detach: (attachment) => this.#detach(attachment),
-      watch: (handle) => this.#watch(handle),
+      watch: (subject) => this.#watch(subject),
       notify: (handle) => this.#notify(handle),
     };
     session.on("watcher", ({ handle, peer }) => {
@@ -130,18 +134,24 @@ export class SharedMemory {
     const creatorOnly = writers === "creator";
     const { medium } = this.#session;
     const { memory, share } = medium.createRegion(size, writers);
-    let handle: Handle;
+    let result: Results["create_region"];
     try {
-      const reply = this.#session.request({ operation }, "create_region", { size, creatorOnly }, [share]);
-      handle = Object.freeze(reply.result.handle);
+      ({ result } = this.#session.request({ operation }, "create_region", { size, creatorOnly }, [share]));
     } catch (error) {
       memory.close();
       medium.release(share);
       throw error;
     }
     // The creator's share is for the next broker; it goes with the creator's last attachment.
-    this.#session.keep({ type: "SHAREDMEM", handle, size, creatorOnly, share, gone: () => {} });
-    return this.#add(handle, size, creatorOnly, true, memory, creatorOnly ? memory : undefined);
+    const handle = Object.freeze(result.handle);
+    const { ticket, attachment } = result;
+    this.#session.keep({ type: "SHAREDMEM", handle, size, creatorOnly, ticket, share, gone: () => {} });
+    return this.#add(
+      handle,
+      { size, creatorOnly, writable: true, attachment },
+      memory,
+      creatorOnly ? memory : undefined,
+    );
   }
 
   /**
@@ -208,7 +218,7 @@ export class SharedMemory {
       throw error;
     }
     const frozen = Object.freeze({ context: handle.context, resource: handle.resource });
-    return this.#add(frozen, result.size, result.creatorOnly, result.writable, memory, undefined);
+    return this.#add(frozen, result, memory, undefined);
   }
 
   #close(): void {
@@ -219,16 +229,14 @@ export class SharedMemory {
 
   #add(
     handle: Handle,
-    size: number,
-    creatorOnly: boolean,
-    writable: boolean,
+    { size, creatorOnly, writable, attachment: ticket }: Results["attach"],
     memory: RegionMemory,
     shared: RegionMemory | undefined,
   ): Region {
     const key = formatHandle(handle);
     let attachments = this.#attachments.get(key);
     if (attachments === undefined) {
-      attachments = { size, creatorOnly, all: new Set(), shared, watching: false, orphaned: false };
+      attachments = { size, creatorOnly, ticket, all: new Set(), shared, watching: false, orphaned: false };
       this.#attachments.set(key, attachments);
     }
     const attachment: Attachment = { handle, memory, attached: true };
@@ -264,18 +272,20 @@ export class SharedMemory {
     if (last) this.#session.forget("SHAREDMEM", handle);
     if (this.#session.closed) return false;
     try {
-      return this.#session.request({ operation: "detach", handle }, "detach", { handle }).result.last;
+      return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
     } catch (error) {
-      // Without a broker it is detached all the same: nobody will announce it to the next one.
-      if ((error as VmciError).code !== "UNAVAILABLE") throw error;
+      // Without a broker, or with one that does not know of it, it is detached all the same.
+      const { code } = error as VmciError;
+      if (code !== "UNAVAILABLE" && code !== "INVALID_ARGS" && code !== "NOT_FOUND") throw error;
       return false;
     }
   }
 
-  #watch(handle: Handle): void {
+  #watch(subject: Subject & { readonly handle: Handle }): void {
+    const { handle } = subject;
     const attachments = this.#attachments.get(formatHandle(handle))!;
     if (attachments.watching) return;
-    this.#session.request({ operation: "waitUntil", handle }, "watch_region", { handle });
+    this.#session.request(subject, "watch_region", { handle });
     attachments.watching = true;
   }
 
@@ -289,11 +299,12 @@ export class SharedMemory {
 
   #announce(): void {
     const operation = "announce";
-    for (const { size, creatorOnly, all, watching } of this.#attachments.values()) {
+    for (const { size, creatorOnly, ticket, all, watching } of this.#attachments.values()) {
       const { handle } = [...all][0]!;
-      const attachment = { handle, count: all.size, size, creatorOnly };
-      this.#session.request({ operation, handle }, "announce_attachment", attachment);
-      if (watching) this.#session.request({ operation, handle }, "watch_region", { handle });
+      const attachment = { handle, count: all.size, size, creatorOnly, ticket };
+      const { accepted } = this.#session.request({ operation, handle }, "announce_attachment", attachment).result;
+      // A broker that does not believe it does not know of it; the memory stays all the same.
+      if (accepted && watching) this.#session.request({ operation, handle }, "watch_region", { handle });
     }
   }
 }

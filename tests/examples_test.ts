@@ -4,6 +4,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { PUBLIC_GROUP_NAME } from "../mod.ts";
 import { openSession } from "../src/vmci.ts";
 import { listNames } from "../src/cli/inspect.ts";
+// Opens the libraries before the first test, which would be blamed for it.
+import "./ffi/support.ts";
 import { OwnDirectory, Program, run } from "./support/program.ts";
 import { bundle } from "./tools/bundle.ts";
 import { ROOT } from "./tools/deno.ts";
@@ -40,9 +42,9 @@ Deno.test("sharedMemApp: a server of ten rounds, clients of three", async () => 
   for (const { stdout, ...ended } of clients) {
     assertEquals(ended, done);
     assertMatch(stdout, DATES);
-    // A second apart each; a busy machine may skip one.
+    // A second apart, unless the machine is very busy.
     const times = stdout.trimEnd().split("\n").map((line) => Date.parse(line.replace("UTC", "GMT")));
-    assert(times[0]! < times[1]! && times[1]! < times[2]!, stdout);
+    assert(times[0]! <= times[1]! && times[1]! <= times[2]!, stdout);
   }
   assertEquals(await server.ended, { ...done, stdout: sharing, stderr: "0.1.2.3.4.5.6.7.8.9.\n" });
   await assertNothingLeft(directory.path);
@@ -72,7 +74,7 @@ Deno.test("datagramApp: three clients at once, and a server in a virtual machine
 
 Deno.test("without the grant a client of another context gets NO_ACCESS", async () => {
   await using directory = await OwnDirectory.make();
-  await using server = new Program("tests/programs/odd_server.ts", [directory.path, "ungranted"]);
+  await using server = new Program("tests/programs/party.ts", [directory.path, "ungranted"]);
   await server.printed("ready");
   const on = ["-c", "-d", directory.path, "--context", "16"];
   for (
@@ -99,7 +101,7 @@ Deno.test("without the grant a client of another context gets NO_ACCESS", async 
 
 Deno.test("sharedMemApp: a region of another size is reported", async () => {
   await using directory = await OwnDirectory.make();
-  await using server = new Program("tests/programs/odd_server.ts", [directory.path, "small"]);
+  await using server = new Program("tests/programs/party.ts", [directory.path, "small"]);
   await server.printed("ready");
   const stderr = "The region 'HOST TIME' should have 128 bytes, but has 64.\n";
   assertEquals(await run(SHARED_MEM, ["-c", "-d", directory.path]), { ...done, stdout: "", stderr });
@@ -107,7 +109,7 @@ Deno.test("sharedMemApp: a region of another size is reported", async () => {
 
 Deno.test("a second server finds the name taken", async () => {
   await using directory = await OwnDirectory.make();
-  await using server = new Program("tests/programs/odd_server.ts", [directory.path, "ungranted"]);
+  await using server = new Program("tests/programs/party.ts", [directory.path, "ungranted"]);
   await server.printed("ready");
   for (const [program, name] of [[SHARED_MEM, "HOST TIME"], [DATAGRAM, "HOST INFO"]] as const) {
     const { code, stdout, stderr } = await run(program, ["-s", "-d", directory.path]);
@@ -217,7 +219,7 @@ Deno.test("Ctrl-C: a client that is interrupted leaves nothing behind, and its s
   await using directory = await OwnDirectory.make();
   const on = ["-d", directory.path];
   // This client waits for an answer that does not come.
-  await using silent = new Program("tests/programs/odd_server.ts", [directory.path, "ungranted"]);
+  await using silent = new Program("tests/programs/party.ts", [directory.path, "ungranted"]);
   await silent.printed("ready");
   await using waiting = new Program(SHARED_MEM, ["-c", ...on]);
   await waiting.printed("\n");

@@ -7,7 +7,10 @@
 import { fabricPath } from "../device.ts";
 import { FIRST_VM_CONTEXT, HOST_CONTEXT, INVALID_ID } from "../handle.ts";
 import { VERSION } from "../version.ts";
+import { VmciError } from "../error.ts";
+import type { PolicyText } from "../fabric/local/broker_thread_config.ts";
 import { FabricDaemon, type ListeningAt } from "../fabric/local/daemon.ts";
+import { readFileText } from "../fabric/local/run_directory.ts";
 import { DEFAULT_QUOTA, type Quota } from "../fabric/quota.ts";
 import {
   type Command,
@@ -25,9 +28,10 @@ const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 export const fabricServe: Command = {
   name: "fabric serve",
   summary: "serve a fabric until SIGINT or SIGTERM",
-  texts: ["socket"],
+  texts: ["socket", "policy", "audit"],
   lists: ["context", "quota"],
-  help: `Usage: vmci fabric serve [--socket PATH] [--context CID=PATH]... [--quota NAME=N]... [-d DIRECTORY] [--json]
+  help: `Usage: vmci fabric serve [--socket PATH] [--context CID=PATH]... [--quota NAME=N]...
+                         [--policy FILE] [--audit FILE] [-d DIRECTORY] [--json]
 
 Serves a fabric until SIGINT or SIGTERM, whether anybody uses it or not. Without --socket it serves this user's own
 fabric, or that of DIRECTORY, where programs otherwise serve themselves. Whoever comes through the main socket must be
@@ -36,11 +40,13 @@ this user, and may choose a context.
   --socket PATH        listen at PATH instead
   --context CID=PATH   also listen at PATH, where whoever may connect is context CID and nothing else
   --quota NAME=N       allow N of: ${Object.keys(DEFAULT_QUOTA).join(", ")}
+  --policy FILE        who may be which contexts, flags, quotas and default grants; read again on SIGHUP
+  --audit FILE         append who opened and granted what, and who was refused, as JSON Lines
 
 A socket's file has the mode that the umask leaves. A socket where nobody listens any more is replaced.`,
   async run(options: ParsedOptions, json: boolean): Promise<number> {
     refuseOperands(options);
-    const { device, socket } = options.texts;
+    const { device, socket, policy: policyFile, audit } = options.texts;
     if (device !== undefined && socket !== undefined) {
       throw new UsageError("--socket serves no directory: leave out --device or --socket");
     }
@@ -49,12 +55,45 @@ A socket's file has the mode that the umask leaves. A socket where nobody listen
     // Before the first socket is there: a signal must not leave one behind.
     using interruption = new Interruption();
     const directory = socket === undefined ? fabricPath(device) : undefined;
-    await using daemon = await FabricDaemon.start({ directory, socket, contexts, quota });
+    const policy = policyFile === undefined ? undefined : readPolicy(policyFile);
+    await using daemon = await FabricDaemon.start({ directory, socket, contexts, quota, policy, audit });
     say(daemon.listening, json);
+    using _reload = new SignalHandler("SIGHUP", () => reload(daemon, policyFile));
     const told = await Promise.race([interruption.came.then(() => true), daemon.ended.then(() => false)]);
     return told ? ExitCode.OK : ExitCode.FAILED;
   },
 };
+
+/** Reads a policy's file. Through libc, as everything here: no permission to read is needed. */
+function readPolicy(name: string): PolicyText {
+  return { name, text: readFileText(name) };
+}
+
+/** Puts the policy in force that its file has now; one with a fault is refused, and the one before stays. */
+function reload(daemon: FabricDaemon, policyFile: string | undefined): void {
+  try {
+    if (policyFile !== undefined) daemon.setPolicy(readPolicy(policyFile));
+  } catch (error) {
+    if (!(error instanceof VmciError)) throw error;
+    console.error(`vmci: the policy stays as it was: ${error.message}`);
+  }
+}
+
+/** Something done at a signal, as long as it is in scope. */
+class SignalHandler implements Disposable {
+  readonly #signal: Deno.Signal;
+  readonly #handle: () => void;
+
+  constructor(signal: Deno.Signal, handle: () => void) {
+    this.#signal = signal;
+    this.#handle = handle;
+    Deno.addSignalListener(signal, handle);
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSignalListener(this.#signal, this.#handle);
+  }
+}
 
 /** The signal that ends the daemon. */
 class Interruption implements Disposable {

@@ -25,12 +25,19 @@ import {
   WELL_KNOWN_CONTEXT,
 } from "../handle.ts";
 import { PUBLIC_GROUP_NAME } from "../limits.ts";
-import { flagsPermit, PrivilegeFlags, type PrivilegeName, validPrivileges } from "../privilege.ts";
+import {
+  flagsPermit,
+  PrivilegeFlags,
+  type PrivilegeName,
+  type ResourceTypeName,
+  validPrivileges,
+} from "../privilege.ts";
 import type { ErrorCodeName } from "../result_code.ts";
 import { Client, Context, Endpoint, Group, type Identity, type Lane, Region, ResourceTable } from "./broker_state.ts";
 import type { Resource } from "./broker_state.ts";
 import type { BrokerMedium, Packet, RegionAccess, Share } from "./medium.ts";
 import { nameEntry, NameTable } from "./name_table.ts";
+import { formatContexts, includesContext, type Policy } from "./policy.ts";
 import {
   type CheckedRequest,
   checkRequest,
@@ -79,8 +86,30 @@ export interface BrokerOptions {
   readonly quota?: Quota;
   /** The first number that was never given. */
   readonly firstNumber?: number;
-  /** The roster's bytes of those who lived under the broker before, and must announce themselves. */
-  readonly survivors?: Iterable<number>;
+  /** Who may be what; without it, whoever the medium lets in. */
+  readonly policy?: Policy;
+  /** How claims of what was had under the broker before are proven; without it, its own user is believed. */
+  readonly tickets?: Tickets;
+  /** Those who lived under the broker before, and must announce themselves. */
+  readonly survivors?: Iterable<string>;
+}
+
+/** What a broker says of itself in a claim, so that the next one can trust it. */
+export interface Tickets {
+  /** A ticket for a claim. */
+  issue(claim: string): string;
+  /** Whether a ticket was issued for that claim. */
+  isGenuine(claim: string, ticket: string): boolean;
+}
+
+/** What a new broker expects the holder of a byte of the roster by. */
+export function slotSurvivor(slot: number): string {
+  return `slot ${slot}`;
+}
+
+/** What a new broker expects a client without a byte of the roster by. */
+export function clientSurvivor(client: number): string {
+  return `client ${client}`;
 }
 
 /** The handle of the group of all contexts: the same in every life of every fabric. */
@@ -124,7 +153,7 @@ type Handlers = {
 export class Broker {
   readonly #medium: BrokerMedium;
   readonly #options: BrokerOptions;
-  readonly #quota: Quota;
+  #policy: Policy | undefined;
   readonly #contexts = new Map<ContextId, Context>();
   readonly #clients = new Map<number, Client>();
   /** Those that watch names. */
@@ -137,8 +166,8 @@ export class Broker {
   #nextNumber: number;
   #reserved = 0;
 
-  /** The roster's bytes that have not announced yet. */
-  readonly #survivors: Set<number>;
+  /** Those that have not announced yet. */
+  readonly #survivors: Set<string>;
   /** One end of each lane that was announced, until the other end is too. */
   readonly #halfLanes = new Map<number, Requests["announce_lane"] & { readonly client: Client }>();
   #deferred: { readonly client: Client; readonly request: CheckedRequest; readonly shares: Share[] }[] = [];
@@ -152,7 +181,7 @@ export class Broker {
   constructor(medium: BrokerMedium, options: BrokerOptions) {
     this.#medium = medium;
     this.#options = options;
-    this.#quota = options.quota ?? DEFAULT_QUOTA;
+    this.#policy = options.policy;
     this.#nextNumber = Math.max(options.firstNumber ?? 0, PUBLIC_GROUP.resource + 1);
     this.#survivors = new Set(options.survivors);
     this.#publicGroup = new Group(PUBLIC_GROUP, HYPERVISOR_CONTEXT, undefined);
@@ -166,8 +195,8 @@ export class Broker {
     return this.#survivors.size > 0;
   }
 
-  /** The roster's bytes of those that are expected. */
-  get survivors(): ReadonlySet<number> {
+  /** Those that are expected. */
+  get survivors(): ReadonlySet<string> {
     return this.#survivors;
   }
 
@@ -205,14 +234,26 @@ export class Broker {
   }
 
   /** A survivor died before it announced anything. */
-  survivorGone(slot: number): Outcome {
-    return this.#step(() => this.#expectNoMore(slot));
+  survivorGone(survivor: string): Outcome {
+    return this.#step(() => this.#expectNoMore(survivor));
   }
 
   /** The time to announce is over. */
   endRecovery(): Outcome {
     return this.#step(() => {
-      for (const slot of [...this.#survivors]) this.#expectNoMore(slot);
+      for (const survivor of [...this.#survivors]) this.#expectNoMore(survivor);
+    });
+  }
+
+  /** There is another policy: it holds for whoever comes from now on, and its flags and quotas at once for all. */
+  setPolicy(policy: Policy): Outcome {
+    return this.#step(() => {
+      this.#policy = policy;
+      for (const context of this.#contexts.values()) {
+        context.quota = this.#quotaOf(context.id);
+        context.flags = policy.flagsOf(context.id) ?? context.flags;
+      }
+      this.#recheckLanes(this.#lanes.values());
     });
   }
 
@@ -227,10 +268,6 @@ export class Broker {
   #answer(client: Client, request: CheckedRequest, shares: Share[]): void {
     const deferrable = this.recovering && !neverDeferred.has(request.op);
     if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
-    if (request.op.startsWith("announce") && !client.identity.privileged) {
-      // What it says it had cannot be checked, and would be more than it could ask for.
-      return this.#refuse(client, request.id, refusal("NO_ACCESS", "only the broker's own user is believed"));
-    }
     if (client.number === 0 && request.op !== "hello") {
       return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"));
     }
@@ -277,18 +314,20 @@ export class Broker {
       if (attention === undefined) fail("INVALID_ARGS", "an attention word belongs to hello");
       this.#medium.checkAttention(attention);
       const { client: before } = args;
-      const reclaims = before !== null && before < this.#nextNumber && !this.#clients.has(before);
+      const reclaims = before !== null && before < this.#nextNumber && !this.#clients.has(before) &&
+        this.#believes(client, ["client", before, context.id], args.ticket);
       client.number = reclaims ? before : this.#number();
-      client.slot = args.slot;
+      client.survivor = args.slot >= 0 ? slotSurvivor(args.slot) : clientSurvivor(client.number);
       client.observer = args.observer;
       client.context = context;
       client.attention = shares.shift()!;
       this.#clients.set(client.number, client);
       if (!client.observer) this.#enter(client, context);
       // Who lived under no broker before has nothing to announce.
-      if (before === null) this.#expectNoMore(args.slot);
+      if (before === null) this.#expectNoMore(client.survivor);
       const { pid, kind, version } = this.#options;
-      return { client: client.number, context: context.id, flags: context.flags, version, pid, kind };
+      const ticket = this.#ticket("client", client.number, context.id);
+      return { client: client.number, context: context.id, flags: context.flags, version, pid, kind, ticket };
     },
 
     announce_resource: (client, args, shares) => {
@@ -296,7 +335,9 @@ export class Broker {
       const { type, handle } = args;
       const wellKnown = type === "DATAGRAM" && handle.context === WELL_KNOWN_CONTEXT;
       const known = this.#resources.get(type, handle);
+      const claim = resourceClaim(context.id, type, handle, args.size, args.creatorOnly);
       if ((handle.context !== context.id && !wellKnown) || known?.owner !== undefined) return { accepted: false };
+      if (!this.#believes(client, claim, args.ticket)) return { accepted: false };
       if (type === "SHAREDMEM") {
         const region = this.#announcedRegion(client, args, shares);
         if (region === undefined) return { accepted: false };
@@ -333,6 +374,8 @@ export class Broker {
     },
 
     announce_attachment: (client, args) => {
+      const claim = attachmentClaim(contextOf(client).id, args.handle, args.size, args.creatorOnly);
+      if (!this.#believes(client, claim, args.ticket)) return { accepted: false };
       let region = this.#resources.region(args.handle);
       if (region === undefined) {
         // Its creator has not announced yet, or is gone: then nobody new can attach.
@@ -359,7 +402,10 @@ export class Broker {
         this.#notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
         return {};
       }
-      this.#addLane({ number: args.lane, source: args.source, sender, destination });
+      const lane: Lane = { number: args.lane, source: args.source, sender, destination };
+      this.#addLane(lane);
+      // While others still announce what they granted, nobody can say; it is looked at when all have.
+      if (!this.recovering) this.#recheckLanes([lane]);
       return {};
     },
 
@@ -372,7 +418,7 @@ export class Broker {
     },
 
     announced: (client) => {
-      this.#expectNoMore(client.slot);
+      this.#expectNoMore(client.survivor);
       if (!this.recovering) this.#notify(client, "settled", {});
       return {};
     },
@@ -390,8 +436,10 @@ export class Broker {
         }
         handle = { context: context.id, resource: this.#number() };
       }
-      this.#own(client, new Endpoint(handle, context.id, client));
-      return { handle };
+      const endpoint = new Endpoint(handle, context.id, client);
+      this.#own(client, endpoint);
+      this.#grantDefaults(endpoint);
+      return { handle, ticket: this.#ticket(...resourceClaim(context.id, "DATAGRAM", handle, 0, false)) };
     },
 
     destroy: (client, args) => {
@@ -411,12 +459,9 @@ export class Broker {
       if (!isInvalidHandle(args.source)) this.#checkSource(context, args.source);
       const destination = this.#reach(args.destination);
       const receiver = destination.owner!;
-      if (!flagsPermit(context.flags, contextOf(receiver).flags)) {
-        fail("NO_ACCESS", `one side is RESTRICTED and the other is not TRUSTED`);
-      }
       this.#demand(client, destination, "DG_SEND");
-      if (receiver.incoming.size >= this.#quota.lanes) {
-        fail("NO_RESOURCES", `the receiver has its quota of ${this.#quota.lanes} lanes`);
+      if (receiver.incoming.size >= contextOf(receiver).quota.lanes) {
+        fail("NO_RESOURCES", `the receiver has its quota of ${contextOf(receiver).quota.lanes} lanes`);
       }
       const known = client === receiver || client.peers.has(receiver.number);
       const pages = this.#make(() => this.#medium.makeLane());
@@ -474,10 +519,10 @@ export class Broker {
       const context = this.#roomForResource(client);
       if (args.size < 1) fail("INVALID_SIZE", "a region has at least 1 byte");
       const pages = wholePages(args.size);
-      if (context.regionBytes + pages > this.#quota.regionBytes) {
-        fail("NO_RESOURCES", `context ${context.id} has its quota of ${this.#quota.regionBytes} bytes of regions`);
+      if (context.regionBytes + pages > context.quota.regionBytes) {
+        fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.regionBytes} bytes of regions`);
       }
-      if (context.attachments >= this.#quota.attachments) this.#noAttachmentsLeft(context);
+      if (context.attachments >= context.quota.attachments) this.#noAttachmentsLeft(context);
       const [share] = shares;
       if (share === undefined) fail("INVALID_ARGS", "a region's memory belongs to the request");
       this.#medium.checkRegion(share, args.size, writers(args));
@@ -486,7 +531,12 @@ export class Broker {
       context.regionBytes += pages;
       this.#own(client, region);
       this.#attach(client, region, 1);
-      return { handle };
+      this.#grantDefaults(region);
+      return {
+        handle,
+        ticket: this.#ticket(...resourceClaim(context.id, "SHAREDMEM", handle, args.size, args.creatorOnly)),
+        attachment: this.#ticket(...attachmentClaim(context.id, handle, args.size, args.creatorOnly)),
+      };
     },
 
     query: (_client, args) => ({ size: this.#region(args.handle).size }),
@@ -497,11 +547,8 @@ export class Broker {
       if (region.share === undefined || region.owner === undefined) {
         fail("UNAVAILABLE", "its creator is gone: nobody new can attach");
       }
-      if (!flagsPermit(context.flags, contextOf(region.owner).flags)) {
-        fail("NO_ACCESS", "one side is RESTRICTED and the other is not TRUSTED");
-      }
       this.#demand(client, region, "SM_ATTACH");
-      if (context.attachments >= this.#quota.attachments) this.#noAttachmentsLeft(context);
+      if (context.attachments >= context.quota.attachments) this.#noAttachmentsLeft(context);
       for (const watcher of region.watchers) this.#introduceWatcher(region, watcher, client);
       if (!region.attachments.has(client)) {
         for (const other of region.attachments.keys()) {
@@ -511,7 +558,9 @@ export class Broker {
       this.#attach(client, region, 1);
       this.#replyShares = [region.share];
       const writable = region.writers === "everybody" || region.owner === client;
-      return { size: region.size, creatorOnly: region.writers === "creator", writable };
+      const creatorOnly = region.writers === "creator";
+      const attachment = this.#ticket(...attachmentClaim(context.id, region.handle, region.size, creatorOnly));
+      return { size: region.size, creatorOnly, writable, attachment };
     },
 
     detach: (client, args) => {
@@ -535,8 +584,8 @@ export class Broker {
       const resource = this.#changeable(client, args.resource, args.client, [...args.allow, ...args.deny]);
       if (args.allow.length + args.deny.length === 0) fail("INVALID_ARGS", "no privilege was named");
       const known = Object.keys(resource.access.entry(args.client).states).length > 0;
-      if (!known && resource.access.size >= this.#quota.grants) {
-        fail("NO_RESOURCES", `the resource has its quota of ${this.#quota.grants} clients`);
+      if (!known && resource.access.size >= contextOf(client).quota.grants) {
+        fail("NO_RESOURCES", `the resource has its quota of ${contextOf(client).quota.grants} clients`);
       }
       if (args.client.resource !== 0) this.#checkAssign(contextOf(client), args.client);
       resource.access.set(args.client, args.allow, args.deny);
@@ -569,28 +618,16 @@ export class Broker {
       if (!isContext && this.#resources.group(args.client) === undefined) {
         fail("INVALID_ARGS", `${formatHandle(args.client)} is neither a context nor a group`);
       }
-      if (isContext && args.client.context === resource.ownerContext) {
-        return { code: "SUCCESS_ACCESS_GRANTED", decidedBy: args.client, via: "owner" };
-      }
-      const owner = resource.owner?.context;
-      const context = isContext ? this.#contexts.get(args.client.context) : undefined;
-      if (owner !== undefined && context !== undefined && !flagsPermit(context.flags, owner.flags)) {
-        return { code: "NO_ACCESS", decidedBy: null, via: "flags" };
-      }
-      const { state, client } = resource.access.decide(args.client, this.#groupsOf(args.client), args.privilege);
-      if (client === undefined) return { code: "INVALID_PRIV", decidedBy: null, via: "nothing" };
-      return {
-        code: state === "ALLOW" ? "SUCCESS_ACCESS_GRANTED" : "NO_ACCESS",
-        decidedBy: client,
-        via: handlesEqual(client, args.client) ? "own" : "group",
-      };
+      return this.#decide(args.client, resource, args.privilege);
     },
 
     create_group: (client) => {
       const context = this.#roomForResource(client);
       const handle = { context: context.id, resource: this.#number() };
-      this.#own(client, new Group(handle, context.id, client));
-      return { handle };
+      const group = new Group(handle, context.id, client);
+      this.#own(client, group);
+      this.#grantDefaults(group);
+      return { handle, ticket: this.#ticket(...resourceClaim(context.id, "GROUP", handle, 0, false)) };
     },
 
     add_member: (client, args) => {
@@ -641,8 +678,8 @@ export class Broker {
         fail("ALREADY_EXISTS", `'${args.name}' stands for ${formatHandle(taken.handle)}`);
       }
       if (resource.owner === undefined) fail("UNAVAILABLE", "its creator is gone");
-      if (context.names >= this.#quota.names) {
-        fail("NO_RESOURCES", `context ${context.id} has its quota of ${this.#quota.names} names`);
+      if (context.names >= context.quota.names) {
+        fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.names} names`);
       }
       this.#addName(args.name, resource);
       this.#keepName(resource, args.name, true);
@@ -670,8 +707,8 @@ export class Broker {
     list: (_client, args) => this.#names.page(args.prefix, args.after, PAGE_LENGTH),
 
     watch_names: (client, args) => {
-      if (client.watches.size >= this.#quota.watches) {
-        fail("NO_RESOURCES", `this process has its quota of ${this.#quota.watches} name watches`);
+      if (client.watches.size >= contextOf(client).quota.watches) {
+        fail("NO_RESOURCES", `this process has its quota of ${contextOf(client).quota.watches} name watches`);
       }
       client.watches.set(args.watch, { prefix: args.prefix, exact: args.exact });
       this.#watching.add(client);
@@ -782,9 +819,16 @@ export class Broker {
   // --- Contexts and clients -------------------------------------------------------------------------------------------
 
   #contextFor(identity: Identity, args: Requests["hello"]): Context {
-    const id = args.context ?? identity.context ?? HOST_CONTEXT;
-    if (identity.context !== undefined && id !== identity.context) {
-      fail("NO_ACCESS", `who comes this way is context ${identity.context}, not ${id}`);
+    const { contexts } = identity;
+    const first = contexts === "all" ? undefined : contexts[0];
+    const id = args.context ??
+      (first !== undefined && !includesContext(contexts, HOST_CONTEXT) ? first[0] : HOST_CONTEXT);
+    if (!includesContext(contexts, id)) {
+      fail(
+        "NO_ACCESS",
+        `user ${identity.uid} (process ${identity.pid}) that comes this way may not be context ${id}; it may be ` +
+          formatContexts(contexts),
+      );
     }
     if (id !== HOST_CONTEXT && (id < FIRST_VM_CONTEXT || id === INVALID_ID)) {
       fail("INVALID_ARGS", `context ${id} is reserved: the host is 2, virtual machines have 16 and up`);
@@ -794,18 +838,23 @@ export class Broker {
     if ((args.flags & TRUSTED) !== 0 && !identity.privileged) {
       fail("NO_ACCESS", "only the broker's own user may call itself TRUSTED");
     }
+    const decreed = this.#policy?.flagsOf(id);
+    if (decreed !== undefined && args.flags !== PrivilegeFlags.NONE && args.flags !== decreed) {
+      fail("NO_ACCESS", `the policy gives context ${id} the flags ${decreed}, not ${args.flags}`);
+    }
     const known = this.#contexts.get(id);
     if (known === undefined) {
-      if (this.#contexts.size >= this.#quota.contexts) {
-        fail("NO_RESOURCES", `the fabric has its quota of ${this.#quota.contexts} contexts`);
+      const quota = this.#quotaOf(id);
+      if (this.#contexts.size >= quota.contexts) {
+        fail("NO_RESOURCES", `the fabric has its quota of ${quota.contexts} contexts`);
       }
-      return new Context(id, args.flags);
+      return new Context(id, decreed ?? args.flags, quota);
     }
     if (args.flags !== PrivilegeFlags.NONE && args.flags !== known.flags) {
       fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${args.flags}`);
     }
-    if (known.clients.size >= this.#quota.clients) {
-      fail("NO_RESOURCES", `context ${id} has its quota of ${this.#quota.clients} processes`);
+    if (known.clients.size >= known.quota.clients) {
+      fail("NO_RESOURCES", `context ${id} has its quota of ${known.quota.clients} processes`);
     }
     return known;
   }
@@ -832,7 +881,7 @@ export class Broker {
     if (context === undefined) return;
     this.#clients.delete(client.number);
     this.#watching.delete(client);
-    this.#expectNoMore(client.slot);
+    this.#expectNoMore(client.survivor);
     for (const [number, half] of this.#halfLanes) {
       if (half.client === client) this.#halfLanes.delete(number);
     }
@@ -871,8 +920,8 @@ export class Broker {
   #roomForResource(client: Client): Context {
     const context = contextOf(client);
     if (client.observer) fail("NO_ACCESS", "an observer owns nothing");
-    if (context.resources >= this.#quota.resources) {
-      fail("NO_RESOURCES", `context ${context.id} has its quota of ${this.#quota.resources} resources`);
+    if (context.resources >= context.quota.resources) {
+      fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.resources} resources`);
     }
     return context;
   }
@@ -881,6 +930,34 @@ export class Broker {
     this.#resources.add(resource);
     client.resources.add(resource);
     contextOf(client).resources++;
+  }
+
+  /** Grants on a new resource what the policy grants on all. */
+  #grantDefaults(resource: Resource): void {
+    for (
+      const { client = PUBLIC_GROUP, privilege } of this.#policy?.grantsFor(resource.type, resource.ownerContext) ?? []
+    ) {
+      resource.access.set(client, [privilege], []);
+      this.#accessChanged(resource, client);
+    }
+  }
+
+  #quotaOf(context: ContextId): Quota {
+    const common = this.#options.quota ?? DEFAULT_QUOTA;
+    return this.#policy?.quotaOf(context, common) ?? common;
+  }
+
+  // --- Claims ---------------------------------------------------------------------------------------------------------
+
+  #ticket(...claim: readonly unknown[]): string {
+    return this.#options.tickets?.issue(JSON.stringify(claim)) ?? "";
+  }
+
+  /** Whether a client had, under the broker before, what it says it had. */
+  #believes(client: Client, claim: readonly unknown[], ticket: string | null): boolean {
+    const { tickets } = this.#options;
+    if (tickets === undefined) return client.identity.privileged;
+    return ticket !== null && tickets.isGenuine(JSON.stringify(claim), ticket);
   }
 
   #wellKnownHandle(context: Context, resource: number | null): Handle {
@@ -1068,7 +1145,7 @@ export class Broker {
   }
 
   #noAttachmentsLeft(context: Context): never {
-    fail("NO_RESOURCES", `context ${context.id} has its quota of ${this.#quota.attachments} attachments`);
+    fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.attachments} attachments`);
   }
 
   // --- Access ---------------------------------------------------------------------------------------------------------
@@ -1081,20 +1158,39 @@ export class Broker {
     return groups.sort((a, b) => order(a) - order(b)).map((group) => group.handle);
   }
 
+  /** Whether a client may do something, and what says so. This is the one place where that is decided. */
+  #decide(client: Handle, resource: Resource, privilege: PrivilegeName): Results["check"] {
+    const isContext = client.resource === 0;
+    if (isContext && client.context === resource.ownerContext) {
+      return { code: "SUCCESS_ACCESS_GRANTED", decidedBy: client, via: "owner" };
+    }
+    const context = isContext ? this.#contexts.get(client.context) : undefined;
+    const owner = resource.owner?.context;
+    if (context !== undefined && owner !== undefined && !flagsPermit(context.flags, owner.flags)) {
+      return { code: "NO_ACCESS", decidedBy: null, via: "flags" };
+    }
+    const { state, client: decidedBy } = resource.access.decide(client, this.#groupsOf(client), privilege);
+    if (decidedBy === undefined) return { code: "INVALID_PRIV", decidedBy: null, via: "nothing" };
+    return {
+      code: state === "ALLOW" ? "SUCCESS_ACCESS_GRANTED" : "NO_ACCESS",
+      decidedBy,
+      via: handlesEqual(decidedBy, client) ? "own" : "group",
+    };
+  }
+
   #permits(context: Context, resource: Resource, privilege: PrivilegeName): boolean {
-    if (context.id === resource.ownerContext) return true;
-    const client = contextHandle(context.id);
-    return resource.access.decide(client, this.#groupsOf(client), privilege).state === "ALLOW";
+    return this.#decide(contextHandle(context.id), resource, privilege).code === "SUCCESS_ACCESS_GRANTED";
   }
 
   #demand(client: Client, resource: Resource, privilege: PrivilegeName): void {
-    const context = contextOf(client);
-    if (this.#permits(context, resource, privilege)) return;
-    fail(
-      "NO_ACCESS",
-      `context ${context.id} does not have ${privilege} on ${formatHandle(resource.handle)}; context ` +
-        `${resource.ownerContext} can grant it`,
-    );
+    const { id } = contextOf(client);
+    const { code, via, decidedBy } = this.#decide(contextHandle(id), resource, privilege);
+    if (code === "SUCCESS_ACCESS_GRANTED") return;
+    if (via === "flags") fail("NO_ACCESS", "one side is RESTRICTED and the other is not TRUSTED");
+    const why = decidedBy === null
+      ? `context ${resource.ownerContext} can grant it`
+      : `it is denied to ${formatHandle(decidedBy)}`;
+    fail("NO_ACCESS", `context ${id} does not have ${privilege} on ${formatHandle(resource.handle)}; ${why}`);
   }
 
   #changeable(client: Client, handle: Handle, other: Handle, privileges: readonly PrivilegeName[]): Resource {
@@ -1175,8 +1271,8 @@ export class Broker {
 
   // --- Recovery -------------------------------------------------------------------------------------------------------
 
-  #expectNoMore(slot: number): void {
-    if (!this.#survivors.delete(slot) || this.recovering) return;
+  #expectNoMore(survivor: string | undefined): void {
+    if (survivor === undefined || !this.#survivors.delete(survivor) || this.recovering) return;
     this.#closeHalfLanes();
     this.#recheckLanes(this.#lanes.values());
     for (const resource of [...this.#resources]) {
@@ -1245,6 +1341,25 @@ function contextOf(client: Client): Context {
 
 function writers(args: { readonly creatorOnly: boolean }): RegionAccess {
   return args.creatorOnly ? "creator" : "everybody";
+}
+
+function resourceClaim(
+  context: ContextId,
+  type: ResourceTypeName,
+  { context: owner, resource }: Handle,
+  size: number,
+  creatorOnly: boolean,
+): readonly unknown[] {
+  return ["resource", context, type, owner, resource, size, creatorOnly];
+}
+
+function attachmentClaim(
+  context: ContextId,
+  { context: owner, resource }: Handle,
+  size: number,
+  creatorOnly: boolean,
+): readonly unknown[] {
+  return ["attachment", context, owner, resource, size, creatorOnly];
 }
 
 function wholePages(size: number): number {

@@ -8,7 +8,9 @@ import { type ContextId, formatHandle, type Handle } from "../handle.ts";
 import type { ResourceTypeName } from "../privilege.ts";
 import { AccessList } from "./access_list.ts";
 import type { RegionAccess, Share } from "./medium.ts";
+import type { ContextSet } from "./policy.ts";
 import type { GroupMember } from "./protocol.ts";
+import type { Quota } from "./quota.ts";
 
 /** Who is at the other end of a connection, as the medium knows it; never from a message. */
 export interface Identity {
@@ -16,8 +18,8 @@ export interface Identity {
   readonly pid: number;
   /** Its user. */
   readonly uid: number;
-  /** The context it was bound to by the way it came, or `undefined` when it may choose. */
-  readonly context: ContextId | undefined;
+  /** Which contexts it may be: by the socket it came through, or by policy. */
+  readonly contexts: ContextSet;
   /** Whether it may see everything and call itself TRUSTED: it has the broker's own user. */
   readonly privileged: boolean;
 }
@@ -28,6 +30,8 @@ export class Context {
   readonly clients: Set<Client> = new Set();
   /** Its groups in the order joined. */
   readonly groups: Set<Group> = new Set();
+  /** What it may hold. */
+  quota: Quota;
   /** How many resources its processes have. */
   resources = 0;
   /** How many bytes their regions have, in whole pages. */
@@ -37,7 +41,9 @@ export class Context {
   /** How many names they have. */
   names = 0;
 
-  constructor(readonly id: ContextId, public flags: number) {}
+  constructor(readonly id: ContextId, public flags: number, quota: Quota) {
+    this.quota = quota;
+  }
 }
 
 /** One connection: a process, or one of several `openVmci` in it. */
@@ -46,8 +52,8 @@ export class Client {
   number = 0;
   /** Its context, once it said hello. */
   context: Context | undefined;
-  /** The byte of the roster it holds, or -1. */
-  slot = -1;
+  /** What a new broker expects it by, once it said hello; `undefined` when none does. */
+  survivor: string | undefined;
   /** Whether it only looks. */
   observer = false;
   /** Whether it wants to know of contexts that go. */

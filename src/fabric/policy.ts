@@ -184,6 +184,12 @@ export function includesContext(contexts: ContextSet, context: ContextId): boole
   return contexts === "all" || contexts.some(([first, last]) => first <= context && context <= last);
 }
 
+/** Some contexts as a policy writes them. */
+export function formatContexts(contexts: ContextSet): string {
+  if (contexts === "all") return "all";
+  return contexts.map(([first, last]) => first === last ? `${first}` : `${first}-${last}`).join(",");
+}
+
 /** What is wrong with a line. */
 class Mistake extends Error {}
 

@@ -64,10 +64,17 @@ export interface Requests {
     flags: number;
     slot: number;
     client: number | null;
+    ticket: string | null;
     observer: boolean;
   };
   /** To a new broker: an endpoint, a region (share: its memory) or a group that is mine. */
-  announce_resource: { type: ResourceTypeName; handle: Handle; size: number; creatorOnly: boolean };
+  announce_resource: {
+    type: ResourceTypeName;
+    handle: Handle;
+    size: number;
+    creatorOnly: boolean;
+    ticket: string | null;
+  };
   /** To a new broker: what belongs to such a resource. */
   announce_entries: {
     type: ResourceTypeName;
@@ -77,7 +84,13 @@ export interface Requests {
     members: GroupMember[];
   };
   /** To a new broker: a region I am attached to. */
-  announce_attachment: { handle: Handle; count: number; size: number; creatorOnly: boolean };
+  announce_attachment: {
+    handle: Handle;
+    count: number;
+    size: number;
+    creatorOnly: boolean;
+    ticket: string | null;
+  };
   /** To a new broker: one end of a lane. */
   announce_lane: { lane: number; source: Handle; destination: Handle; sender: boolean };
   /** To a new broker: the clients I have a bell with. */
@@ -149,22 +162,30 @@ export type Operation = keyof Requests;
 
 /** What each request is answered with. */
 export interface Results {
-  hello: { client: number; context: number; flags: number; version: string; pid: number; kind: string };
+  hello: {
+    client: number;
+    context: number;
+    flags: number;
+    version: string;
+    pid: number;
+    kind: string;
+    ticket: string;
+  };
   announce_resource: { accepted: boolean };
   announce_entries: { refused: string[] };
   announce_attachment: { accepted: boolean };
   announce_lane: Record<never, never>;
   announce_peers: Record<never, never>;
   announced: Record<never, never>;
-  create_endpoint: { handle: Handle };
-  create_region: { handle: Handle };
-  create_group: { handle: Handle };
+  create_endpoint: { handle: Handle; ticket: string };
+  create_region: { handle: Handle; ticket: string; attachment: string };
+  create_group: { handle: Handle; ticket: string };
   destroy: Record<never, never>;
   open_lane: { lane: number; peer: number; fresh: boolean };
   forget_peer: Record<never, never>;
   close_lane: Record<never, never>;
   query: { size: number };
-  attach: { size: number; creatorOnly: boolean; writable: boolean };
+  attach: { size: number; creatorOnly: boolean; writable: boolean; attachment: string };
   detach: { last: boolean };
   watch_region: Record<never, never>;
   grant: Record<never, never>;
@@ -275,6 +296,11 @@ function orNull<T>(field: Field<T>): Field<T | null> {
   return (value) => value === null ? null : field(value);
 }
 
+/** A field that may be left out: null then. */
+function orMissing<T>(field: Field<T>): Field<T | null> {
+  return (value) => value === null || value === undefined ? null : field(value);
+}
+
 function listOf<T>(field: Field<T>, most = PAGE_LENGTH): Field<T[]> {
   return (value) => {
     if (!Array.isArray(value) || value.length > most) throw new Misfit(`must be a list of at most ${most}`);
@@ -311,9 +337,10 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
     flags: id,
     slot: integer,
     client: orNull(id),
+    ticket: orMissing(text),
     observer: boolean,
   },
-  announce_resource: { type: resourceType, handle, size: id, creatorOnly: boolean },
+  announce_resource: { type: resourceType, handle, size: id, creatorOnly: boolean, ticket: orMissing(text) },
   announce_entries: {
     type: resourceType,
     handle,
@@ -321,7 +348,7 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
     names: listOf(name),
     members: listOf(groupMember),
   },
-  announce_attachment: { handle, count: id, size: id, creatorOnly: boolean },
+  announce_attachment: { handle, count: id, size: id, creatorOnly: boolean, ticket: orMissing(text) },
   announce_lane: { lane: id, source: handle, destination: handle, sender: boolean },
   announce_peers: { peers: listOf(id) },
   announced: {},

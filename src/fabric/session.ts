@@ -58,6 +58,8 @@ export interface KeptResource {
   readonly size: number;
   /** Whether only its creator writes a region. */
   readonly creatorOnly: boolean;
+  /** What proves to the next broker that this client has it. */
+  readonly ticket: string;
   /** A region's memory. */
   readonly share: Share | undefined;
   /** Called when the broker says that somebody else destroyed it, or a new broker refused it. */
@@ -532,6 +534,7 @@ export class Session implements Parking {
       flags,
       slot: this.medium.slot,
       client: this.#hello?.client ?? null,
+      ticket: this.#hello?.ticket ?? null,
       observer,
     };
     const packet = this.#exchange(connection, "hello", args, [this.#attentionShare], deadline);
@@ -641,12 +644,12 @@ export class Session implements Parking {
       generation = this.#generation;
       lost.length = 0;
       for (const kept of [...this.#kept.values()]) {
-        const { type, handle, size, creatorOnly, share } = kept;
+        const { type, handle, size, creatorOnly, ticket, share } = kept;
         const shares = share === undefined ? [] : [share];
         const { result } = this.request(
           { operation },
           "announce_resource",
-          { type, handle, size, creatorOnly },
+          { type, handle, size, creatorOnly, ticket },
           shares,
         );
         if (result.accepted) {

@@ -4,9 +4,18 @@
  * @module
  */
 
+import { access } from "./access.ts";
 import { datagrams } from "./datagrams.ts";
+import { discovery } from "./discovery.ts";
+import { events } from "./events.ts";
 import { sharedMemory } from "./shared_memory.ts";
 import type { Facet } from "./suite.ts";
 
 /** By name. */
-export const facets: Readonly<Record<string, Facet>> = { datagrams, "shared memory": sharedMemory };
+export const facets: Readonly<Record<string, Facet>> = {
+  datagrams,
+  "shared memory": sharedMemory,
+  access,
+  discovery,
+  events,
+};

@@ -22,6 +22,9 @@ import { allow, bytes, type Fabric, type Facet, hostAndGuest, type Party, reason
 
 const { SUCCESS, SUCCESS_LAST_DETACH } = ResultCode;
 
+/** Where a record at the region's start keeps its words, in bytes; the last one with a capacity of 100. */
+const [VERSION, BEGUN, CAPACITY, LENGTH_OF_1] = [0, 4, 8, 16 + 8 + 104];
+
 /** A region of the host's, and the guest's attachment to it. */
 interface Shared {
   readonly host: Vmci;
@@ -450,12 +453,33 @@ export const sharedMemory: Facet = (test, traits) => {
     const region = host.sharedMemory.create(4096);
     const record = region.record();
     record.publish(bytes("old"));
-    region.word(0).store(-1);
+    for (const word of [VERSION, BEGUN]) region.word(word).store(-1);
     assertEquals([record.version, text(record.read()!)], [2 ** 32 - 1, "old"]);
-    assertEquals(record.publish(bytes("new")), 2);
-    assertEquals([record.version, text(record.read()!)], [2, "new"]);
-    assertEquals(record.publish(bytes("newer")), 3);
-    assertEquals(text(record.read()!), "newer");
+    assertEquals(`${await reasonOf(Promise.try(() => record.publish(dying(100))))}`, "Error: the writer has died");
+    assertEquals([record.version, text(record.read()!)], [2 ** 32 - 1, "old"]);
+    for (const version of [2, 3]) {
+      assertEquals(record.publish(bytes(`${version}`)), version);
+      assertEquals([record.version, text(record.read()!)], [version, `${version}`]);
+    }
+  });
+
+  test("a writer's nonsense is said, not followed", async (fabric) => {
+    const { mine, theirs } = await share(fabric, 4096);
+    const their = await theirs.record(0, 100);
+    const nonsense: readonly [word: number, ...values: number[]][] = [
+      [BEGUN, 0, 3, -1, 2 ** 31 - 1],
+      [VERSION, 3, -1, -(2 ** 31)],
+      [CAPACITY, 0, 99, 101, -1],
+      [LENGTH_OF_1, 101, -1, 2 ** 31 - 1],
+    ];
+    for (const [word, ...values] of nonsense) {
+      for (const value of values) {
+        mine.bytes.fill(0);
+        mine.record(0, 100).publish(bytes("sense"));
+        mine.word(word).store(value);
+        await fails("INVALID_SIZE", () => their.read(), { operation: "record.read", handle: mine.handle });
+      }
+    }
   });
 
   // --- Readers --------------------------------------------------------------------------------------------------------
@@ -490,9 +514,9 @@ export const sharedMemory: Facet = (test, traits) => {
     again.bytes[0] = 5;
     assertEquals([await theirs.bytes[0], again.bytes.length], [5, 4096]);
     again.record().publish(bytes("still"));
-    const { bytes: view } = again;
-    assertEquals([again.detach(), view.length], [SUCCESS, 0]);
-    assertEquals([await theirs.bytes[0], await theirs.detach()], [await theirs.bytes.at(0), SUCCESS_LAST_DETACH]);
+    assertEquals(again.detach(), SUCCESS);
+    assertEquals(text((await (await theirs.record()).read())!), "still");
+    assertEquals(await theirs.detach(), SUCCESS_LAST_DETACH);
   });
 
   test("a reader waits for what the only writer changes", async (fabric) => {

@@ -66,18 +66,19 @@ export class Program implements AsyncDisposable {
    * Waits until it has printed something.
    *
    * @param text What, on either stream.
+   * @returns All it has printed on its standard output by then.
    */
-  async printed(text: string): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
+  async printed(text: string): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
     const look = () => {
       const { stdout, stderr } = this.#output;
-      if (stdout.includes(text) || stderr.includes(text)) resolve();
+      if (stdout.includes(text) || stderr.includes(text)) resolve(stdout);
       else if (!this.#running) reject(new Error(`It ended without having printed '${text}': ${stdout}${stderr}`));
     };
     this.#waiters.add(look);
     try {
       look();
-      await promise;
+      return await promise;
     } finally {
       this.#waiters.delete(look);
     }

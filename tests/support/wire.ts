@@ -44,15 +44,23 @@ export function isReference(value: unknown): value is Reference {
 
 /** A value as a line. */
 export function toLine(value: unknown): string {
-  return JSON.stringify(value, (_, it) => it instanceof Uint8Array ? { $bytes: it.toBase64() } : it) + "\n";
+  return JSON.stringify(value, (_, it) => {
+    if (it === undefined) return { $undefined: true };
+    return it instanceof Uint8Array ? { $bytes: it.toBase64() } : it;
+  }) + "\n";
 }
 
 /** The value of a line; `resolve` gives what a reference stands for. */
 export function fromLine(line: string, resolve: (reference: Reference) => unknown): unknown {
-  return JSON.parse(line, (_, it) => {
-    if (isReference(it)) return resolve(it);
-    return typeof it?.$bytes === "string" ? Uint8Array.fromBase64(it.$bytes) : it;
-  });
+  const revived = (value: unknown): unknown => {
+    if (typeof value !== "object" || value === null) return value;
+    if (Array.isArray(value)) return value.map(revived);
+    if ("$undefined" in value) return undefined;
+    if ("$bytes" in value) return Uint8Array.fromBase64(value.$bytes as string);
+    const object = Object.fromEntries(Object.entries(value).map(([key, it]) => [key, revived(it)]));
+    return isReference(object) ? resolve(object) : object;
+  };
+  return revived(JSON.parse(line));
 }
 
 /** Cuts a stream of bytes into lines. */

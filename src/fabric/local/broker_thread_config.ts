@@ -23,6 +23,20 @@ export interface BrokerThreadConfig {
   readonly connection: number;
   /** What each may hold. */
   readonly quota: Quota | undefined;
+  /** The directory where a daemon keeps what the next one needs: its key, its clients, the mark of used numbers. */
+  readonly state: string | undefined;
+  /** Who may be what, as a policy's text and its file's name; it was read without fault before. */
+  readonly policy: PolicyText | undefined;
+  /** The file that opens, grants and denials are appended to. */
+  readonly audit: string | undefined;
+}
+
+/** A policy as it travels. */
+export interface PolicyText {
+  /** The text. */
+  readonly text: string;
+  /** The file's name, for errors. */
+  readonly name: string;
 }
 
 /** A socket and who comes through it. */

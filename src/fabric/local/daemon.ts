@@ -8,9 +8,12 @@
 import { VmciError } from "../../error.ts";
 import type { ContextId } from "../../handle.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
-import { seqpacketPair } from "../../../ffi/unix_socket.ts";
+import { PacketSocket, seqpacketPair } from "../../../ffi/unix_socket.ts";
+import { Policy } from "../policy.ts";
 import type { Quota } from "../quota.ts";
 import { BrokerHost } from "./broker_host.ts";
+import type { PolicyText } from "./broker_thread_config.ts";
+import { encodeMessage } from "./packet_codec.ts";
 import { RunDirectory } from "./run_directory.ts";
 import { ServedSocket } from "./served_socket.ts";
 import { asVmciError } from "./system_failure.ts";
@@ -25,6 +28,10 @@ export interface DaemonOptions {
   readonly contexts: readonly { readonly context: ContextId; readonly path: string }[];
   /** What each may hold. */
   readonly quota: Quota;
+  /** Who may be what; without it, this user only, and whoever can reach the context's sockets. */
+  readonly policy: PolicyText | undefined;
+  /** The file that opens, grants and denials are appended to. */
+  readonly audit: string | undefined;
 }
 
 /** Where a daemon listens. */
@@ -73,10 +80,13 @@ export class FabricDaemon implements AsyncDisposable {
     }
   }
 
-  static async #start({ directory, socket, contexts, quota }: DaemonOptions): Promise<FabricDaemon> {
+  static async #start(options: DaemonOptions): Promise<FabricDaemon> {
+    const { directory, socket, contexts, quota, policy, audit } = options;
+    if (policy !== undefined) Policy.parse(policy.text, policy.name);
     using undo = new DisposableStack();
     const run = socket === undefined ? openDirectory(directory) : undefined;
-    const lock = run === undefined ? undefined : undo.adopt(takeLock(run), closeDescriptor);
+    const state = run ?? RunDirectory.make(`${socket}.state`);
+    const lock = undo.adopt(takeLock(state), closeDescriptor);
     const wanted: ListeningAt[] = socket === undefined
       ? [...contexts]
       : [{ path: socket, context: undefined }, ...contexts];
@@ -91,6 +101,9 @@ export class FabricDaemon implements AsyncDisposable {
       sockets: wanted.map(({ context }, i) => ({ descriptor: sockets[i]!.descriptor, context })),
       connection,
       quota,
+      state: state.path,
+      policy,
+      audit,
     });
     host.keepAlive();
     const listening = run === undefined ? wanted : [{ path: run.socket, context: undefined }, ...wanted];
@@ -102,6 +115,19 @@ export class FabricDaemon implements AsyncDisposable {
       operation: "serve the fabric",
       reason: "the broker's thread failed; the reason was printed above",
     });
+  }
+
+  /**
+   * Puts another policy in force. It holds for whoever comes from now on, and its flags and quotas at once for all; no
+   * client is lost.
+   *
+   * @param policy The policy.
+   * @throws {VmciError} INVALID_ARGS with the line that is wrong; then the one before stays in force.
+   */
+  setPolicy(policy: PolicyText): void {
+    Policy.parse(policy.text, policy.name);
+    const message = { id: 0, op: "set_policy", args: policy };
+    if (this.#lifeline !== undefined) new PacketSocket(this.#lifeline).send(encodeMessage(message));
   }
 
   /**

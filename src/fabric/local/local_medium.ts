@@ -179,7 +179,9 @@ export class LocalMedium implements Medium {
 
   async close(brokerEnds: boolean): Promise<void> {
     if (this.#rosterFd !== undefined) closeDescriptor(this.#rosterFd);
-    if (brokerEnds) await this.#host!.ended;
+    if (!brokerEnds) return;
+    this.#host!.keepAlive();
+    await this.#host!.ended;
   }
 
   /** Connects; `undefined` when nobody listens. */
@@ -221,6 +223,9 @@ export class LocalMedium implements Medium {
       sockets: [],
       connection: ends[1],
       quota: this.#options.quota,
+      state: undefined,
+      policy: undefined,
+      audit: undefined,
     });
     this.#brokerPid = Deno.pid;
     return new LocalConnection(ends[0]);

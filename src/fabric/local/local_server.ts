@@ -22,11 +22,14 @@ import {
   ringBell,
   streamPair,
 } from "../../../ffi/unix_socket.ts";
-import { Broker, type Outcome, type Outgoing } from "../broker.ts";
+import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } from "../broker.ts";
 import type { Client, Identity } from "../broker_state.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
-import { requestId } from "../protocol.ts";
-import type { BrokerThreadConfig } from "./broker_thread_config.ts";
+import { type ContextSet, Policy } from "../policy.ts";
+import { type Message, requestId } from "../protocol.ts";
+import { AuditLog } from "./audit_log.ts";
+import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
+import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
 import { type NumberMark, type Roster, RunDirectory } from "./run_directory.ts";
@@ -75,6 +78,11 @@ export class LocalServer {
   readonly #broker: Broker;
   readonly #numbers: NumberMark | undefined;
   readonly #roster: Roster | undefined;
+  readonly #ledger: ClientLedger | undefined;
+  readonly #audit: AuditLog | undefined;
+  #policy: Policy | undefined;
+  /** Whether each survivor that is expected still lives. */
+  readonly #isLiving = new Map<string, () => boolean>();
   readonly #listeners = new Map<number, Listener>();
   readonly #doors = new Map<number, Door>();
   readonly #byClient = new Map<Client, Door>();
@@ -89,15 +97,27 @@ export class LocalServer {
   constructor(config: BrokerThreadConfig) {
     this.#config = config;
     const directory = config.directory === undefined ? undefined : new RunDirectory(config.directory);
-    this.#numbers = directory?.openNumbers();
+    const state = config.state === undefined ? undefined : new RunDirectory(config.state);
+    this.#numbers = (state ?? directory)?.openNumbers();
     this.#roster = directory?.openRoster();
+    this.#ledger = state?.openLedger();
+    this.#audit = config.audit === undefined ? undefined : new AuditLog(config.audit);
+    this.#policy = config.policy === undefined ? undefined : Policy.parse(config.policy.text, config.policy.name);
+    for (const slot of this.#roster?.living() ?? []) {
+      this.#isLiving.set(slotSurvivor(slot), () => this.#roster!.isLiving(slot));
+    }
+    for (const entry of this.#ledger?.takeSurvivors() ?? []) {
+      this.#isLiving.set(clientSurvivor(entry.client), () => isSameProcess(entry));
+    }
     this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
       pid: Deno.pid,
       kind: config.kind,
       version: VERSION,
       firstNumber: this.#numbers?.read() ?? 0,
-      survivors: this.#roster?.living() ?? [],
+      survivors: this.#isLiving.keys(),
       ...(config.quota === undefined ? {} : { quota: config.quota }),
+      ...(this.#policy === undefined ? {} : { policy: this.#policy }),
+      ...(state === undefined ? {} : { tickets: state.openTickets() }),
     });
     this.#own = this.#admit(config.connection, undefined);
     if (directory !== undefined) this.#listen(directory.socket);
@@ -164,14 +184,20 @@ export class LocalServer {
   }
 
   #admit(fd: number, context: number | undefined): Door {
-    const { pid, uid } = peerCredentials(fd);
+    const { pid, uid, gid } = peerCredentials(fd);
     const own = uid === userId();
-    const identity: Identity = { pid, uid, context, privileged: own };
-    const refusal = own || context !== undefined ? undefined : new VmciError("NO_ACCESS", {
-      operation: "connect",
-      reason: `this fabric is user ${userId()}'s, and process ${pid} is user ${uid}'s`,
-    });
+    const contexts: ContextSet = context !== undefined
+      ? [[context, context]]
+      : own
+      ? "all"
+      : this.#policy?.contextsOf({ uid, gid }) ?? [];
+    const identity: Identity = { pid, uid, contexts, privileged: own };
     const client = this.#broker.connect(identity);
+    const refusal = contexts.length > 0 ? undefined : new VmciError("NO_ACCESS", {
+      operation: "connect",
+      reason: `this fabric is user ${userId()}'s, and process ${pid} is user ${uid}'s, whom no policy lets in`,
+    });
+    if (refusal !== undefined) this.#audit?.refusal(client, refusal.reason);
     const socket = new PacketSocket(fd);
     const door: Door = { fd, socket, client, refusal, notice: undefined, bell: undefined, pending: [] };
     this.#doors.set(fd, door);
@@ -193,8 +219,23 @@ export class LocalServer {
         this.#leaving.add(door);
         return;
       }
-      this.#deliver(this.#broker.handle(door.client, { message, shares: packet.descriptors }));
+      if (door === this.#own && message.op === "set_policy") this.#setPolicy(door, message);
+      else this.#answer(door, message, packet.descriptors);
     }
+  }
+
+  #answer({ client }: Door, message: Message, descriptors: readonly number[]): void {
+    const outcome = this.#broker.handle(client, { message, shares: descriptors });
+    this.#audit?.request(client, message, outcome.outgoing);
+    this.#deliver(outcome);
+  }
+
+  /** The process that runs this daemon read its policy again. */
+  #setPolicy(door: Door, message: Message): void {
+    const { text, name } = message.args as PolicyText;
+    this.#policy = Policy.parse(text, name);
+    this.#deliver(this.#broker.setPolicy(this.#policy));
+    this.#send(door, encodeMessage({ id: requestId(message), result: {} }), [], false);
   }
 
   #receive(door: Door): ReturnType<PacketSocket["receive"]> {
@@ -236,6 +277,9 @@ export class LocalServer {
   #welcome(door: Door, bytes: Uint8Array): void {
     const { word, fd } = createWord("vmci-notice");
     door.notice = word;
+    // Who holds a byte of the roster is found by that.
+    const { number, survivor, identity } = door.client;
+    if (survivor === clientSurvivor(number)) this.#ledger?.add(number, identity.pid);
     try {
       const [mine, theirs] = streamPair();
       door.bell = mine;
@@ -291,6 +335,7 @@ export class LocalServer {
       this.#doors.delete(door.fd);
       this.#byClient.delete(door.client);
       this.#closeDoor(door);
+      this.#ledger?.remove(door.client.number);
       this.#deliver(this.#broker.disconnect(door.client));
     }
   }
@@ -310,8 +355,8 @@ export class LocalServer {
     }
     if (!this.#broker.recovering) return;
     if (performance.now() - this.#started > RECOVERY_TIME) this.#deliver(this.#broker.endRecovery());
-    for (const slot of [...this.#broker.survivors]) {
-      if (!this.#roster!.isLiving(slot)) this.#deliver(this.#broker.survivorGone(slot));
+    for (const survivor of [...this.#broker.survivors]) {
+      if (!this.#isLiving.get(survivor)!()) this.#deliver(this.#broker.survivorGone(survivor));
     }
     this.#closeLeaving();
   }
@@ -330,6 +375,8 @@ export class LocalServer {
     this.#epoll.close();
     this.#numbers?.close();
     this.#roster?.close();
+    this.#ledger?.close();
+    this.#audit?.close();
     if (this.#config.lock !== undefined) closeDescriptor(this.#config.lock);
   }
 }

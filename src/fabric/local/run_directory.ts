@@ -14,6 +14,9 @@ import { makeDirectory, openFile, OpenFlag, readAt, readText, writeAt } from "..
 import { isByteLocked, tryLockByte, tryLockFile } from "../../../ffi/file_lock.ts";
 import { environment, userId } from "../../../ffi/process.ts";
 import { SystemError } from "../../../ffi/libc.ts";
+import { ClientLedger } from "./client_ledger.ts";
+import { HmacTickets, KEY_SIZE } from "./hmac_tickets.ts";
+import { asVmciError } from "./system_failure.ts";
 
 const FILE_FLAGS = OpenFlag.RDWR | OpenFlag.CREAT | OpenFlag.NOFOLLOW | OpenFlag.CLOEXEC;
 
@@ -87,6 +90,17 @@ export class RunDirectory {
     return new RunDirectory(path);
   }
 
+  /**
+   * A directory beside a daemon's socket, made if it is not there.
+   *
+   * @param path Where.
+   * @returns The directory.
+   */
+  static make(path: string): RunDirectory {
+    makeDirectory(path, 0o700);
+    return new RunDirectory(path);
+  }
+
   /** The control socket. */
   get socket(): string {
     return `${this.path}/socket`;
@@ -136,6 +150,23 @@ export class RunDirectory {
   /** Opens the roster for looking. */
   openRoster(): Roster {
     return new Roster(openFile(this.#roster, FILE_FLAGS, 0o600), this.#roster);
+  }
+
+  /** Opens the list of a daemon's clients. */
+  openLedger(): ClientLedger {
+    return new ClientLedger(openFile(`${this.path}/clients`, FILE_FLAGS, 0o600));
+  }
+
+  /** The tickets of the key that is kept here, which is made if there is none. */
+  openTickets(): HmacTickets {
+    const fd = openFile(`${this.path}/key`, FILE_FLAGS, 0o600);
+    try {
+      const key = new Uint8Array(KEY_SIZE);
+      if (readAt(fd, key, 0) < KEY_SIZE) writeAt(fd, crypto.getRandomValues(key), 0);
+      return new HmacTickets(key);
+    } finally {
+      closeDescriptor(fd);
+    }
   }
 
   /** Opens the mark of used numbers. */
@@ -209,6 +240,21 @@ export function environmentDefaults(): { readonly device: string | undefined; re
     device: environment("VMCI_FABRIC"),
     context: context === undefined ? undefined : Number(context),
   };
+}
+
+/**
+ * The text of a small file.
+ *
+ * @param path Where it is.
+ * @returns Its text, 1 MiB of it at most.
+ * @throws {VmciError} UNAVAILABLE or NO_ACCESS when it cannot be read.
+ */
+export function readFileText(path: string): string {
+  try {
+    return readText(path, 1 << 20);
+  } catch (error) {
+    throw asVmciError(error, `read ${path}`);
+  }
 }
 
 const STATES: Readonly<Record<string, string>> = {

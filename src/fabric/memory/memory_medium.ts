@@ -114,7 +114,7 @@ class MemoryFabric {
   }
 
   connect(connection: MemoryConnection): Client {
-    const client = this.broker.connect({ pid: Deno.pid, uid: 0, context: undefined, privileged: true });
+    const client = this.broker.connect({ pid: Deno.pid, uid: 0, contexts: "all", privileged: true });
     this.#connections.set(client, connection);
     return client;
   }

@@ -1,0 +1,70 @@
+/**
+ * Who opened what, who granted what, and who was refused: a line of JSON for each, appended to a file.
+ *
+ * @module
+ */
+
+import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { openFile, OpenFlag, writeAt } from "../../../ffi/file.ts";
+import type { Outgoing } from "../broker.ts";
+import type { Client } from "../broker_state.ts";
+import { type Message, replyError } from "../protocol.ts";
+
+const O_APPEND = 0o2000;
+
+/** What is logged when it succeeds; a denial is logged whatever was asked. */
+const AUDITED: ReadonlySet<unknown> = new Set([
+  "hello",
+  "create_endpoint",
+  "create_region",
+  "create_group",
+  "destroy",
+  "open_lane",
+  "attach",
+  "grant",
+  "revoke",
+  "revoke_all",
+  "add_member",
+  "remove_member",
+  "register",
+  "unregister",
+  "announce_resource",
+  "announce_attachment",
+]);
+
+/** See the module's comment. */
+export class AuditLog {
+  readonly #fd: number;
+
+  /** @param path The file; made with mode 600 if it is not there. */
+  constructor(path: string) {
+    this.#fd = openFile(path, OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.NOFOLLOW | O_APPEND, 0o600);
+  }
+
+  /** Logs what came of a request, if that belongs into the log. */
+  request(client: Client, request: Message, outgoing: readonly Outgoing[]): void {
+    const reply = outgoing.findLast(({ to, kind }) => to === client && kind !== "notice")?.message;
+    const error = reply === undefined ? undefined : replyError(reply);
+    const denied = error?.code === "NO_ACCESS" || (reply?.result as { accepted?: boolean })?.accepted === false;
+    if (!denied && (error !== undefined || !AUDITED.has(request.op))) return;
+    // Whoever may read the log must not be able to claim what a ticket proves.
+    const args = { ...request.args as object, ticket: undefined };
+    this.#append(client, { event: denied ? "denied" : "done", op: request.op, args, reason: error?.reason });
+  }
+
+  /** Logs a connection that was not let in. */
+  refusal(client: Client, reason: string): void {
+    this.#append(client, { event: "denied", op: "connect", reason });
+  }
+
+  /** Gives the file back. */
+  close(): void {
+    closeDescriptor(this.#fd);
+  }
+
+  #append({ identity: { pid, uid }, context }: Client, entry: Message): void {
+    const line = { time: new Date().toISOString(), pid, uid, context: context?.id ?? null, ...entry };
+    // Appended whatever the offset: the file was opened so.
+    writeAt(this.#fd, new TextEncoder().encode(JSON.stringify(line) + "\n"), 0);
+  }
+}

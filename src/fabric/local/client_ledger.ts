@@ -1,0 +1,100 @@
+/**
+ * Which processes are a daemon's clients, kept where the next daemon finds it: it must know whom to wait for.
+ *
+ * @module
+ */
+
+import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { readAt, readText, truncateFile, writeAt } from "../../../ffi/file.ts";
+import { SystemError } from "../../../ffi/libc.ts";
+
+/** One record: the client's number, its process, and when that process began (process ids are given again). */
+const RECORD_SIZE = 16;
+
+/** The most records that are read of what an earlier daemon left. */
+const MOST_RECORDS = 65536;
+
+/** A client of the daemon before. */
+export interface LedgerEntry {
+  /** Its number. */
+  readonly client: number;
+  /** Its process. */
+  readonly pid: number;
+  /** When that began, in the kernel's ticks since boot. */
+  readonly started: bigint;
+}
+
+/** See the module's comment. */
+export class ClientLedger {
+  readonly #fd: number;
+  readonly #places = new Map<number, number>();
+  readonly #free: number[] = [];
+  #end = 0;
+
+  /** @param fd The file; taken over. */
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Takes out what the daemon before left: those of its clients that still live. */
+  takeSurvivors(): LedgerEntry[] {
+    const bytes = new Uint8Array(MOST_RECORDS * RECORD_SIZE);
+    const length = readAt(this.#fd, bytes, 0);
+    truncateFile(this.#fd, 0);
+    const view = new DataView(bytes.buffer);
+    const entries: LedgerEntry[] = [];
+    for (let at = 0; at + RECORD_SIZE <= length; at += RECORD_SIZE) {
+      const client = view.getUint32(at, true);
+      const entry = { client, pid: view.getUint32(at + 4, true), started: view.getBigUint64(at + 8, true) };
+      if (client !== 0 && isSameProcess(entry)) entries.push(entry);
+    }
+    return entries;
+  }
+
+  /** A client came. */
+  add(client: number, pid: number): void {
+    const place = this.#free.pop() ?? this.#end++;
+    this.#places.set(client, place);
+    this.#write(place, { client, pid, started: processStart(pid) ?? 0n });
+  }
+
+  /** A client left. */
+  remove(client: number): void {
+    const place = this.#places.get(client);
+    if (place === undefined) return;
+    this.#places.delete(client);
+    this.#free.push(place);
+    this.#write(place, { client: 0, pid: 0, started: 0n });
+  }
+
+  /** Gives the file back. */
+  close(): void {
+    closeDescriptor(this.#fd);
+  }
+
+  #write(place: number, { client, pid, started }: LedgerEntry): void {
+    const record = new Uint8Array(RECORD_SIZE);
+    const view = new DataView(record.buffer);
+    view.setUint32(0, client, true);
+    view.setUint32(4, pid, true);
+    view.setBigUint64(8, started, true);
+    writeAt(this.#fd, record, place * RECORD_SIZE);
+  }
+}
+
+/** Whether the process of an entry still lives. */
+export function isSameProcess({ pid, started }: LedgerEntry): boolean {
+  return processStart(pid) === started;
+}
+
+/** When a process began, in the kernel's ticks since boot; `undefined` when there is none. */
+function processStart(pid: number): bigint | undefined {
+  try {
+    const stat = readText(`/proc/${pid}/stat`, 4096);
+    // The name may hold blanks and parentheses; the fields after it do not. The start is field 22.
+    return BigInt(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]!);
+  } catch (error) {
+    if (error instanceof SystemError) return undefined;
+    throw error;
+  }
+}
