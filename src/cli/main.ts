@@ -7,12 +7,13 @@
 import { VmciError } from "../error.ts";
 import { VERSION } from "../version.ts";
 import { type Command, ExitCode, type Parser, printJson, UsageError } from "./command.ts";
+import { aclCheck } from "./acl_check.ts";
 import { fabricServe } from "./fabric_serve.ts";
 import { fabricStatus } from "./fabric_status.ts";
 import { ls } from "./ls.ts";
 import { ping } from "./ping.ts";
 
-const COMMANDS: readonly Command[] = [fabricServe, fabricStatus, ls, ping];
+const COMMANDS: readonly Command[] = [fabricServe, fabricStatus, ls, ping, aclCheck];
 
 const HELP = `Usage: vmci COMMAND [OPTIONS]
 

@@ -1153,7 +1153,8 @@ export class Broker {
   #groupsOf(client: Handle): Handle[] {
     if (client.resource !== 0) return [];
     const context = this.#contexts.get(client.context);
-    const groups = [...context?.groups ?? []];
+    // Who is not there yet will be in the public group when it comes.
+    const groups = [...context?.groups ?? [this.#publicGroup]];
     const order = (group: Group) => group.members.get(client.context)?.order ?? 0;
     return groups.sort((a, b) => order(a) - order(b)).map((group) => group.handle);
   }
