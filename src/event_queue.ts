@@ -11,6 +11,8 @@ import type { WaitOptions } from "./lane/waiting.ts";
 /** A program that reads nothing may fall so far behind; then reading fails instead of memory. */
 const MOST = 65536;
 
+const ENDED: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined });
+
 /** See the module's comment. */
 export class EventQueue<T> {
   readonly #session: Session;
@@ -30,22 +32,41 @@ export class EventQueue<T> {
     this.#session.self.nudge();
   }
 
-  /** The items as they come, until the session is closed or the signal aborted; `done` is called at the end. */
-  async *read(options: WaitOptions | undefined, done: () => void): AsyncIterableIterator<T> {
-    try {
-      while (!this.#session.closed) {
-        let item: T;
+  /** The items as they come, until the session is closed or the signal aborted; `done` is called once, at the end. */
+  read(options: WaitOptions | undefined, done: () => void): AsyncIterableIterator<T, undefined> {
+    const session = this.#session;
+    let open = true;
+    const end = (): IteratorReturnResult<undefined> => {
+      if (open) {
+        open = false;
+        done();
+        // Whoever waits for the next one waits no more.
+        if (!session.closed) session.self.nudge();
+      }
+      return ENDED;
+    };
+    const look = () => open ? this.#next() : ENDED;
+    return {
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+      next: async () => {
+        if (!open || session.closed) return end();
         try {
-          item = await this.#session.wait({ operation: this.#operation }, () => this.#shift(), options);
+          return await session.wait<IteratorResult<T, undefined>>({ operation: this.#operation }, look, options);
         } catch (error) {
-          if (this.#session.closed) return;
+          end();
+          if (session.closed) return ENDED;
           throw error;
         }
-        yield item;
-      }
-    } finally {
-      done();
-    }
+      },
+      return: () => Promise.resolve(end()),
+    };
+  }
+
+  #next(): IteratorYieldResult<T> | undefined {
+    const value = this.#shift();
+    return value === undefined ? undefined : { done: false, value };
   }
 
   #shift(): T | undefined {

@@ -141,6 +141,8 @@ export class Vmci implements Disposable, AsyncDisposable {
   events(options?: { readonly signal?: AbortSignal }): AsyncIterableIterator<VmciEvent> {
     const operation = "events";
     this.#session.assertOpen(operation);
+    // What happened before is not told.
+    this.#session.refresh();
     const queue = new EventQueue<VmciEvent>(this.#session, operation);
     if (this.#contexts === undefined) {
       this.#contexts = new Set();

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertExists } from "@std/assert";
 import { openVmci, ResultCode } from "../mod.ts";
 import { OwnDirectory, run } from "./support/program.ts";
-import { ROOT } from "./tools/deno.ts";
+import { ROOT, sourceFiles } from "./tools/deno.ts";
 
 const README = await Deno.readTextFile(`${ROOT}README.md`);
 
@@ -73,5 +73,20 @@ Deno.test("every code, task, file and command that the README names exists", asy
   }
   for (const [, command] of README.matchAll(/^\| `vmci ([a-z ]+[a-z])/gm)) {
     assertEquals((await run("cli.ts", [...command!.split(" "), "--help"])).code, 0, command);
+  }
+});
+
+Deno.test("every error that the README quotes can still be seen", async () => {
+  const files = await sourceFiles("src/access.ts", "src/device.ts", "src/fabric", "ffi");
+  const texts = await Promise.all(
+    files.filter((it) => !it.endsWith("broker_thread_source.ts")).map((it) => Deno.readTextFile(ROOT + it)),
+  );
+  // What is put in is left out, and what was broken into lines is joined.
+  const source = texts.join("\n").replaceAll(/\$\{[^}]*\}/g, "…").replaceAll(/["`] \+\s+["`]/g, "");
+  const quotes = [...README.matchAll(/^\| `([^`]+) \([A-Z_]+\)` +\|/gm)].map(([, quote]) => quote!);
+  assert(quotes.length > 15, `${quotes.length}`);
+  for (const quote of quotes) {
+    const pieces = quote.split("…").map((it) => it.trim()).filter((it) => it !== "");
+    for (const piece of pieces) assert(source.includes(piece), `'${piece}' of '${quote}'`);
   }
 });

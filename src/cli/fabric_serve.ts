@@ -58,7 +58,7 @@ A socket's file has the mode that the umask leaves. A socket where nobody listen
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile);
     await using daemon = await FabricDaemon.start({ directory, socket, contexts, quota, policy, audit });
     say(daemon.listening, json);
-    using _reload = new SignalHandler("SIGHUP", () => reload(daemon, policyFile));
+    using _reload = new SignalHandler("SIGHUP", () => reload(daemon, policyFile, json));
     const told = await Promise.race([interruption.came.then(() => true), daemon.ended.then(() => false)]);
     return told ? ExitCode.OK : ExitCode.FAILED;
   },
@@ -70,9 +70,12 @@ function readPolicy(name: string): PolicyText {
 }
 
 /** Puts the policy in force that its file has now; one with a fault is refused, and the one before stays. */
-function reload(daemon: FabricDaemon, policyFile: string | undefined): void {
+function reload(daemon: FabricDaemon, policyFile: string | undefined, json: boolean): void {
+  if (policyFile === undefined) return;
   try {
-    if (policyFile !== undefined) daemon.setPolicy(readPolicy(policyFile));
+    daemon.setPolicy(readPolicy(policyFile));
+    if (json) printJson({ policy: policyFile });
+    else console.log(`the policy of ${policyFile} is in force`);
   } catch (error) {
     if (!(error instanceof VmciError)) throw error;
     console.error(`vmci: the policy stays as it was: ${error.message}`);

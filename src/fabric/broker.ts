@@ -64,6 +64,8 @@ export interface Outgoing {
   readonly message: Message;
   /** What goes with it. */
   readonly shares: readonly Share[];
+  /** The request that it is the reply to, if that could be read. */
+  readonly request?: CheckedRequest;
 }
 
 /** What came of one step. */
@@ -251,7 +253,7 @@ export class Broker {
       this.#policy = policy;
       for (const context of this.#contexts.values()) {
         context.quota = this.#quotaOf(context.id);
-        context.flags = policy.flagsOf(context.id) ?? context.flags;
+        context.flags = policy.flagsOf(context.id) ?? context.chosenFlags;
       }
       this.#recheckLanes(this.#lanes.values());
     });
@@ -269,17 +271,18 @@ export class Broker {
     const deferrable = this.recovering && !neverDeferred.has(request.op);
     if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
     if (client.number === 0 && request.op !== "hello") {
-      return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"));
+      return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"), request);
     }
     this.#replyShares = [];
     try {
       const handler = this.#handlers[request.op] as (client: Client, args: unknown, shares: Share[]) => unknown;
       const result = handler(client, request.args, shares);
       const kind = request.op === "hello" ? "welcome" : "reply";
-      this.#outgoing.push({ to: client, kind, message: { id: request.id, result }, shares: this.#replyShares });
+      const message = { id: request.id, result };
+      this.#outgoing.push({ to: client, kind, message, shares: this.#replyShares, request });
     } catch (error) {
       if (deferrable && error instanceof VmciError) return this.#defer(client, request, shares);
-      this.#refuse(client, request.id, error);
+      this.#refuse(client, request.id, error, request);
     }
   }
 
@@ -287,10 +290,11 @@ export class Broker {
     this.#deferred.push({ client, request, shares: shares.splice(0) });
   }
 
-  #refuse(client: Client, id: number, error: unknown): void {
+  #refuse(client: Client, id: number, error: unknown, request?: CheckedRequest): void {
     const code = error instanceof VmciError ? error.code : "NO_RESOURCES";
     const reason = error instanceof VmciError ? error.reason : `the broker failed: ${(error as Error).message}`;
-    this.#outgoing.push({ to: client, kind: "reply", message: { id, error: { code, reason } }, shares: [] });
+    const reply = { to: client, kind: "reply", message: { id, error: { code, reason } }, shares: [] } as const;
+    this.#outgoing.push(request === undefined ? reply : { ...reply, request });
   }
 
   #notify<N extends NoticeName>(to: Client, notice: N, body: Notices[N], shares: readonly Share[] = []): void {
@@ -848,7 +852,7 @@ export class Broker {
       if (this.#contexts.size >= quota.contexts) {
         fail("NO_RESOURCES", `the fabric has its quota of ${quota.contexts} contexts`);
       }
-      return new Context(id, decreed ?? args.flags, quota);
+      return new Context(id, args.flags, decreed ?? args.flags, quota);
     }
     if (args.flags !== PrivilegeFlags.NONE && args.flags !== known.flags) {
       fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${args.flags}`);

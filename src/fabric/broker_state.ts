@@ -41,7 +41,13 @@ export class Context {
   /** How many names they have. */
   names = 0;
 
-  constructor(readonly id: ContextId, public flags: number, quota: Quota) {
+  /**
+   * @param id Its id.
+   * @param chosenFlags The flags that its first process gave it, in force where no policy says others.
+   * @param flags The flags in force.
+   * @param quota What it may hold.
+   */
+  constructor(readonly id: ContextId, readonly chosenFlags: number, public flags: number, quota: Quota) {
     this.quota = quota;
   }
 }

@@ -202,7 +202,8 @@ export class Waiting {
     };
     this.#waiters.add(waiter);
     signal?.addEventListener("abort", abort, { once: true });
-    if (timeout !== undefined) {
+    // Timers do not count further; nobody waits that long.
+    if (timeout !== undefined && timeout < LONG) {
       timer = setTimeout(() => {
         if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
       }, timeout);

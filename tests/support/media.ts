@@ -4,10 +4,10 @@
  * @module
  */
 
-import { openVmci, type Vmci } from "../../mod.ts";
+import type { Vmci } from "../../mod.ts";
 import type { Fabric, JoinOptions, MediumUnderTest, Party } from "../conformance/suite.ts";
 import { Agent, type Remote } from "./remote.ts";
-import { Scenes } from "./scenes.ts";
+import { openKept, Scenes } from "./scenes.ts";
 
 let memories = 0;
 
@@ -59,7 +59,7 @@ class TestFabric implements Fabric {
   }
 
   async open(options?: JoinOptions): Promise<Vmci> {
-    const vmci = await openVmci({ ...options, device: this.device });
+    const vmci = await openKept({ ...options, device: this.device });
     this.#opened.push(vmci);
     return vmci;
   }

@@ -23,7 +23,7 @@ export class Scenes {
 
   /** Joins a fabric. */
   async open(options: OpenOptions): Promise<Vmci> {
-    const vmci = await openVmci(options);
+    const vmci = await openKept(options);
     this.#joined.push(vmci);
     return vmci;
   }
@@ -77,6 +77,25 @@ export class Scenes {
       await new Promise((resolve) => setTimeout(resolve));
     }
   }
+}
+
+/**
+ * Joins a fabric, and keeps what is made there: a test that goes on with no more than a handle must not find that the
+ * collector closed what is behind it.
+ */
+export async function openKept(options: OpenOptions): Promise<Vmci> {
+  const vmci = await openVmci(options);
+  const kept: object[] = [];
+  const keep = <A extends unknown[], R extends object>(make: (...args: A) => R) => (...args: A): R => {
+    const made = make(...args);
+    kept.push(made);
+    return made;
+  };
+  const { datagrams, sharedMemory } = vmci;
+  datagrams.create = keep(datagrams.create.bind(datagrams));
+  sharedMemory.create = keep(sharedMemory.create.bind(sharedMemory));
+  sharedMemory.attach = keep(sharedMemory.attach.bind(sharedMemory));
+  return vmci;
 }
 
 /** Waits for a word to be even or odd and adds one to it, until it has reached `end`. */

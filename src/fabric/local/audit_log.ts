@@ -41,14 +41,14 @@ export class AuditLog {
     this.#fd = openFile(path, OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.NOFOLLOW | O_APPEND, 0o600);
   }
 
-  /** Logs what came of a request, if that belongs into the log. */
-  request(client: Client, request: Message, outgoing: readonly Outgoing[]): void {
-    const reply = outgoing.findLast(({ to, kind }) => to === client && kind !== "notice")?.message;
-    const error = reply === undefined ? undefined : replyError(reply);
-    const denied = error?.code === "NO_ACCESS" || (reply?.result as { accepted?: boolean })?.accepted === false;
+  /** Logs what came of a request, if this is the reply to one and belongs into the log. */
+  decision({ to: client, message: reply, request }: Outgoing): void {
+    if (request === undefined) return;
+    const error = replyError(reply);
+    const denied = error?.code === "NO_ACCESS" || (reply.result as { accepted?: boolean })?.accepted === false;
     if (!denied && (error !== undefined || !AUDITED.has(request.op))) return;
     // Whoever may read the log must not be able to claim what a ticket proves.
-    const args = { ...request.args as object, ticket: undefined };
+    const args = { ...request.args, ticket: undefined };
     this.#append(client, { event: denied ? "denied" : "done", op: request.op, args, reason: error?.reason });
   }
 

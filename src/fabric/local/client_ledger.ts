@@ -29,6 +29,8 @@ export class ClientLedger {
   readonly #fd: number;
   readonly #places = new Map<number, number>();
   readonly #free: number[] = [];
+  /** Clients of the daemon before that did not come back yet. */
+  readonly #missing = new Set<number>();
   #end = 0;
 
   /** @param fd The file; taken over. */
@@ -36,11 +38,13 @@ export class ClientLedger {
     this.#fd = fd;
   }
 
-  /** Takes out what the daemon before left: those of its clients that still live. */
-  takeSurvivors(): LedgerEntry[] {
+  /**
+   * Reads what the daemon before left: those of its clients that still live. They stay in the file until
+   * {@linkcode ClientLedger.forgetMissing}, since this daemon may die before they came back to it.
+   */
+  readSurvivors(): LedgerEntry[] {
     const bytes = new Uint8Array(MOST_RECORDS * RECORD_SIZE);
     const length = readAt(this.#fd, bytes, 0);
-    truncateFile(this.#fd, 0);
     const view = new DataView(bytes.buffer);
     const entries: LedgerEntry[] = [];
     for (let at = 0; at + RECORD_SIZE <= length; at += RECORD_SIZE) {
@@ -48,14 +52,30 @@ export class ClientLedger {
       const entry = { client, pid: view.getUint32(at + 4, true), started: view.getBigUint64(at + 8, true) };
       if (client !== 0 && isSameProcess(entry)) entries.push(entry);
     }
+    truncateFile(this.#fd, 0);
+    for (const entry of entries) {
+      this.#missing.add(entry.client);
+      this.#put(entry);
+    }
     return entries;
   }
 
-  /** A client came. */
+  /** A client came, or came back. */
   add(client: number, pid: number): void {
-    const place = this.#free.pop() ?? this.#end++;
-    this.#places.set(client, place);
-    this.#write(place, { client, pid, started: processStart(pid) ?? 0n });
+    this.#missing.delete(client);
+    this.#put({ client, pid, started: processStart(pid) ?? 0n });
+  }
+
+  /** Nobody else is expected to come back. */
+  forgetMissing(): void {
+    for (const client of this.#missing) this.remove(client);
+    this.#missing.clear();
+  }
+
+  #put(entry: LedgerEntry): void {
+    const place = this.#places.get(entry.client) ?? this.#free.pop() ?? this.#end++;
+    this.#places.set(entry.client, place);
+    this.#write(place, entry);
   }
 
   /** A client left. */

@@ -8,7 +8,7 @@
 import { VmciError } from "../../error.ts";
 import type { ContextId } from "../../handle.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
-import { PacketSocket, seqpacketPair } from "../../../ffi/unix_socket.ts";
+import { PacketSocket, seqpacketPair, waitReadable } from "../../../ffi/unix_socket.ts";
 import { Policy } from "../policy.ts";
 import type { Quota } from "../quota.ts";
 import { BrokerHost } from "./broker_host.ts";
@@ -17,6 +17,9 @@ import { encodeMessage } from "./packet_codec.ts";
 import { RunDirectory } from "./run_directory.ts";
 import { ServedSocket } from "./served_socket.ts";
 import { asVmciError } from "./system_failure.ts";
+
+/** Milliseconds in which the broker's thread answers. */
+const REPLY_TIME = 5000;
 
 /** What a daemon serves. */
 export interface DaemonOptions {
@@ -86,7 +89,7 @@ export class FabricDaemon implements AsyncDisposable {
     using undo = new DisposableStack();
     const run = socket === undefined ? openDirectory(directory) : undefined;
     const state = run ?? RunDirectory.make(`${socket}.state`);
-    const lock = undo.adopt(takeLock(state), closeDescriptor);
+    const lock = undo.adopt(takeLock(state, socket ?? state.socket), closeDescriptor);
     const wanted: ListeningAt[] = socket === undefined
       ? [...contexts]
       : [{ path: socket, context: undefined }, ...contexts];
@@ -122,12 +125,17 @@ export class FabricDaemon implements AsyncDisposable {
    * client is lost.
    *
    * @param policy The policy.
-   * @throws {VmciError} INVALID_ARGS with the line that is wrong; then the one before stays in force.
+   * @throws {VmciError} INVALID_ARGS with the line that is wrong; then the one before stays in force. UNAVAILABLE when
+   * the thread does not answer.
    */
   setPolicy(policy: PolicyText): void {
     Policy.parse(policy.text, policy.name);
-    const message = { id: 0, op: "set_policy", args: policy };
-    if (this.#lifeline !== undefined) new PacketSocket(this.#lifeline).send(encodeMessage(message));
+    if (this.#lifeline === undefined) return;
+    const thread = new PacketSocket(this.#lifeline);
+    thread.send(encodeMessage({ id: 0, op: "set_policy", args: policy }));
+    // The reply says that it is in force.
+    if (waitReadable([this.#lifeline], REPLY_TIME) > 0 && thread.receive()?.end === false) return;
+    throw new VmciError("UNAVAILABLE", { operation: "set the policy", reason: "the broker's thread does not answer" });
   }
 
   /**
@@ -151,14 +159,15 @@ function openDirectory(path: string | undefined): RunDirectory {
   return path === undefined ? RunDirectory.ofUser() : new RunDirectory(path);
 }
 
-function takeLock(directory: RunDirectory): number {
-  const lock = directory.tryLock();
+/** Takes the lock of a daemon's state; `socket` is where whoever has it should listen. */
+function takeLock(state: RunDirectory, socket: string): number {
+  const lock = state.tryLock();
   if (lock !== undefined) return lock;
-  const pid = ServedSocket.listenerAt(directory.socket);
+  const pid = ServedSocket.listenerAt(socket);
   throw new VmciError("ALREADY_EXISTS", {
     operation: "serve the fabric",
     reason: pid === undefined
-      ? `another process is just starting or ending the broker of ${directory.path}: try again`
-      : `process ${pid} is the broker of ${directory.path} already: end it first, or serve another place`,
+      ? `another process is just starting or ending to serve ${socket}: try again`
+      : `process ${pid} serves ${socket} already: end it first, or serve another place`,
   });
 }

@@ -106,7 +106,7 @@ export class LocalServer {
     for (const slot of this.#roster?.living() ?? []) {
       this.#isLiving.set(slotSurvivor(slot), () => this.#roster!.isLiving(slot));
     }
-    for (const entry of this.#ledger?.takeSurvivors() ?? []) {
+    for (const entry of this.#ledger?.readSurvivors() ?? []) {
       this.#isLiving.set(clientSurvivor(entry.client), () => isSameProcess(entry));
     }
     this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
@@ -191,7 +191,8 @@ export class LocalServer {
       : own
       ? "all"
       : this.#policy?.contextsOf({ uid, gid }) ?? [];
-    const identity: Identity = { pid, uid, contexts, privileged: own };
+    // Who comes through a context's socket is that context and no more, whatever its user: root in a container, too.
+    const identity: Identity = { pid, uid, contexts, privileged: own && context === undefined };
     const client = this.#broker.connect(identity);
     const refusal = contexts.length > 0 ? undefined : new VmciError("NO_ACCESS", {
       operation: "connect",
@@ -225,9 +226,7 @@ export class LocalServer {
   }
 
   #answer({ client }: Door, message: Message, descriptors: readonly number[]): void {
-    const outcome = this.#broker.handle(client, { message, shares: descriptors });
-    this.#audit?.request(client, message, outcome.outgoing);
-    this.#deliver(outcome);
+    this.#deliver(this.#broker.handle(client, { message, shares: descriptors }));
   }
 
   /** The process that runs this daemon read its policy again. */
@@ -253,7 +252,10 @@ export class LocalServer {
   }
 
   #deliver({ outgoing, spent }: Outcome): void {
-    for (const packet of outgoing) this.#dispatch(packet);
+    for (const packet of outgoing) {
+      this.#audit?.decision(packet);
+      this.#dispatch(packet);
+    }
     for (const fd of spent) closeDescriptor(fd as number);
   }
 
@@ -358,6 +360,7 @@ export class LocalServer {
     for (const survivor of [...this.#broker.survivors]) {
       if (!this.#isLiving.get(survivor)!()) this.#deliver(this.#broker.survivorGone(survivor));
     }
+    if (!this.#broker.recovering) this.#ledger?.forgetMissing();
     this.#closeLeaving();
   }
 

@@ -37,18 +37,10 @@ export class RunDirectory {
    * Checks a directory.
    *
    * @param path Where it is.
-   * @throws {VmciError} UNAVAILABLE when there is none, or its path is too long; NO_ACCESS when it is not this user's
-   * alone.
+   * @throws {VmciError} UNAVAILABLE when there is none; NO_ACCESS when it is not this user's alone.
    */
   constructor(path: string) {
     const operation = "open the fabric";
-    const { length } = new TextEncoder().encode(path);
-    if (length > MOST_PATH) {
-      throw new VmciError("UNAVAILABLE", {
-        operation,
-        reason: `a fabric's directory has a path of at most ${MOST_PATH} bytes, and this one has ${length}: ${path}`,
-      });
-    }
     const status = describePath(path);
     if (status === undefined) {
       throw new VmciError("UNAVAILABLE", {
@@ -95,14 +87,31 @@ export class RunDirectory {
    *
    * @param path Where.
    * @returns The directory.
+   * @throws {VmciError} UNAVAILABLE or NO_ACCESS when it cannot be made.
    */
   static make(path: string): RunDirectory {
-    makeDirectory(path, 0o700);
+    try {
+      makeDirectory(path, 0o700);
+    } catch (error) {
+      throw asVmciError(error, `make the directory ${path}`);
+    }
     return new RunDirectory(path);
   }
 
-  /** The control socket. */
+  /**
+   * The control socket.
+   *
+   * @returns Its path.
+   * @throws {VmciError} UNAVAILABLE when that is too long for a socket.
+   */
   get socket(): string {
+    const { length } = new TextEncoder().encode(this.path);
+    if (length > MOST_PATH) {
+      throw new VmciError("UNAVAILABLE", {
+        operation: "open the fabric",
+        reason: `a fabric's directory has a path of at most ${MOST_PATH} bytes, this one has ${length}: ${this.path}`,
+      });
+    }
     return `${this.path}/socket`;
   }
 
