@@ -14,6 +14,7 @@ import type { ErrorCodeName } from "./result_code.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Nudgeable } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
+import { failureOf } from "./subject.ts";
 
 /** Why a lane can carry no more. */
 export type LaneEnd = "revoked" | "gone" | "closed";
@@ -198,7 +199,7 @@ export class Outbox {
       pages = session.medium.openLane(memory!);
     } catch (error) {
       session.tell("close_lane", { lane: result.lane });
-      throw error;
+      throw failureOf({ operation, handle }, error);
     }
     const lane = new OutgoingLane(result.lane, handle, pages, session.peer(result.peer));
     let byResource = this.#lanes.get(handle.context);

@@ -7,12 +7,12 @@
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
 import { formatHandle, type Handle, isHandle } from "./handle.ts";
-import type { Subject } from "./lane/waiting.ts";
 import { MAX_REGION_SIZE } from "./limits.ts";
 import { type Attachment, Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
 import type { Results } from "./fabric/protocol.ts";
 import type { Session } from "./fabric/session.ts";
+import { type Subject, within } from "./subject.ts";
 
 /** How a region is made. */
 export interface CreateRegionOptions {
@@ -133,7 +133,7 @@ export class SharedMemory {
     }
     const creatorOnly = writers === "creator";
     const { medium } = this.#session;
-    const { memory, share } = medium.createRegion(size, writers);
+    const { memory, share } = within({ operation }, () => medium.createRegion(size, writers));
     let result: Results["create_region"];
     try {
       ({ result } = this.#session.request({ operation }, "create_region", { size, creatorOnly }, [share]));
@@ -207,7 +207,7 @@ export class SharedMemory {
     let memory: RegionMemory;
     try {
       if (known?.shared === undefined) {
-        memory = medium.openRegion(shares[0]!, result.size, result.writable);
+        memory = within({ operation, handle }, () => medium.openRegion(shares[0]!, result.size, result.writable));
       } else {
         medium.release(shares[0]!);
         memory = known.shared;

@@ -15,6 +15,7 @@ import { type ContextId, isId } from "./handle.ts";
 import { PrivilegeFlags } from "./privilege.ts";
 import { Session } from "./fabric/session.ts";
 import { SharedMemory } from "./shared_memory.ts";
+import { failureOf } from "./subject.ts";
 
 /** How a program joins. */
 export interface OpenOptions {
@@ -215,7 +216,11 @@ export class Vmci implements Disposable, AsyncDisposable {
  * ```
  */
 export async function openVmci(options: OpenOptions = {}): Promise<Vmci> {
-  return new Vmci(await openSession(options, { start: true, observer: false }));
+  try {
+    return new Vmci(await openSession(options, { start: true, observer: false }));
+  } catch (error) {
+    throw failureOf({ operation: "openVmci" }, error);
+  }
 }
 
 /**

@@ -396,7 +396,10 @@ Deno.test("serve: what is at a socket's place already", async () => {
     await refused("--socket", path),
     `serve the fabric: ${path} is a file, not a socket (ALREADY_EXISTS)`,
   );
-  assertMatch(await refused("--socket", `${directory.path}/missing/socket`), /^make the directory .*ENOENT.*\(UNAVAILABLE\)$/);
+  assertMatch(
+    await refused("--socket", `${directory.path}/missing/socket`),
+    /^make the directory .*ENOENT.*\(UNAVAILABLE\)$/,
+  );
   assertMatch(
     await refused("--socket", `${directory.path}/${"x".repeat(108)}`),
     /^listen at .*ENAMETOOLONG.*\(UNAVAILABLE\)$/,

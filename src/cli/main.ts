@@ -22,7 +22,7 @@ ${COMMANDS.map(({ name, summary }) => `  ${name.padEnd(15)} ${summary}`).join("\
 
 Options of every command:
   -d, --device DEVICE   the fabric: its directory or socket; this user's own, or VMCI_FABRIC, without it
-      --json            print one line of JSON
+      --json            print one line of JSON, for a failure too
   -h, --help            print what the command does
       --version         print the version
 

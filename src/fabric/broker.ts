@@ -129,6 +129,7 @@ const needsEverything: ReadonlySet<Operation> = new Set<Operation>([
   "detach",
   "inspect",
   "is_member",
+  "check",
 ]);
 
 /** What a client says before the broker knows everything. */
@@ -448,7 +449,10 @@ export class Broker {
 
     destroy: (client, args) => {
       const resource = this.#resources.get(args.type, args.handle);
-      if (resource === undefined) fail("NOT_FOUND", `there is no ${args.type} resource ${formatHandle(args.handle)}`);
+      if (resource === undefined) {
+        if (this.#wasDone(args)) return {};
+        fail("NOT_FOUND", `there is no ${args.type} resource ${formatHandle(args.handle)}`);
+      }
       if (resource instanceof Region) fail("INVALID_RESOURCE", "a region is not destroyed: detach from it");
       this.#demand(client, resource, "DESTROY_RESOURCE");
       if (resource.owner !== undefined && resource.owner !== client) {
@@ -600,14 +604,20 @@ export class Broker {
     revoke: (client, args) => {
       const resource = this.#changeable(client, args.resource, args.client, args.privileges);
       if (args.privileges.length === 0) fail("INVALID_ARGS", "no privilege was named");
-      if (!resource.access.unset(args.client, args.privileges)) fail("INVALID_ARGS", "that client has no entry");
+      if (!resource.access.unset(args.client, args.privileges)) {
+        if (this.#wasDone(args)) return {};
+        fail("INVALID_ARGS", "that client has no entry");
+      }
       this.#accessChanged(resource, args.client);
       return {};
     },
 
     revoke_all: (client, args) => {
       const resource = this.#changeable(client, args.resource, args.client, []);
-      if (!resource.access.remove(args.client)) fail("INVALID_ARGS", "that client has no entry");
+      if (!resource.access.remove(args.client)) {
+        if (this.#wasDone(args)) return {};
+        fail("INVALID_ARGS", "that client has no entry");
+      }
       this.#accessChanged(resource, args.client);
       return {};
     },
@@ -655,7 +665,10 @@ export class Broker {
       // A context may leave by itself; who puts another one out needs the right.
       if (args.member !== contextOf(client).id) this.#demand(client, group, "CH_PRIV");
       const member = group.members.get(args.member);
-      if (member === undefined) fail("INVALID_ARGS", `context ${args.member} is not in the group`);
+      if (member === undefined) {
+        if (this.#wasDone(args)) return {};
+        fail("INVALID_ARGS", `context ${args.member} is not in the group`);
+      }
       group.members.delete(args.member);
       this.#contexts.get(args.member)?.groups.delete(group);
       this.#keepMember(group, member, false);
@@ -677,7 +690,6 @@ export class Broker {
       }
       const taken = this.#names.get(args.name);
       if (taken !== undefined) {
-        // The broker died after it had done this and before it had said so.
         if (args.repeated && taken === resource) return {};
         fail("ALREADY_EXISTS", `'${args.name}' stands for ${formatHandle(taken.handle)}`);
       }
@@ -698,7 +710,10 @@ export class Broker {
 
     unregister: (client, args) => {
       const resource = this.#names.get(args.name);
-      if (resource === undefined) fail("NOT_FOUND", `nothing is registered as '${args.name}'`);
+      if (resource === undefined) {
+        if (this.#wasDone(args)) return {};
+        fail("NOT_FOUND", `nothing is registered as '${args.name}'`);
+      }
       const { id } = contextOf(client);
       if ((resource.ownerContext !== id && id !== HOST_CONTEXT) || resource === this.#publicGroup) {
         fail("NO_ACCESS", `it was registered by context ${resource.ownerContext}`);
@@ -951,6 +966,14 @@ export class Broker {
     return this.#policy?.quotaOf(context, common) ?? common;
   }
 
+  /**
+   * Whether a request finds undone what it undoes because the broker before did it and died before it said so. While
+   * others still announce what they have, nobody can say: the request then fails, and is put off.
+   */
+  #wasDone({ repeated }: { readonly repeated?: boolean }): boolean {
+    return repeated === true && !this.recovering;
+  }
+
   // --- Claims ---------------------------------------------------------------------------------------------------------
 
   #ticket(...claim: readonly unknown[]): string {
@@ -996,6 +1019,9 @@ export class Broker {
       for (const lane of [...resource.lanes]) {
         users.add(lane.sender);
         this.#endLane(lane, "gone");
+      }
+      for (const lane of [...owner?.outgoing ?? []]) {
+        if (handlesEqual(lane.source, handle)) this.#endLane(lane, "ended");
       }
     } else if (resource instanceof Group) {
       for (const member of resource.members.keys()) {

@@ -54,6 +54,12 @@ export interface NameEntry {
 /** What can be listed with `inspect`. */
 export type InspectTopic = "contexts" | "resources" | "attachments" | "lanes";
 
+/** A request that must not fail because the broker before did it and died before it said so. */
+export interface Repeatable {
+  /** Whether it was sent before, to a broker that died. */
+  readonly repeated?: boolean;
+}
+
 /** The requests by name, with what each carries. Shares that go with it are named in the comment. */
 export interface Requests {
   /** The first one. Share: the attention word. Reply's shares: the notice word, the broker's bell. */
@@ -104,7 +110,7 @@ export interface Requests {
   /** Makes a group. */
   create_group: Record<never, never>;
   /** Destroys an endpoint or a group. */
-  destroy: { type: ResourceTypeName; handle: Handle };
+  destroy: { type: ResourceTypeName; handle: Handle } & Repeatable;
   /** Opens the way from a source to a destination. Reply's shares: the lane; if `fresh`, bell and peer's attention. */
   open_lane: { source: Handle; destination: Handle };
   /** The bell between me and this client is gone: there are no lanes between us, and the next one needs a new bell. */
@@ -122,23 +128,23 @@ export interface Requests {
   /** Sets privileges. */
   grant: { resource: Handle; client: Handle; allow: PrivilegeName[]; deny: PrivilegeName[] };
   /** Unsets privileges. */
-  revoke: { resource: Handle; client: Handle; privileges: PrivilegeName[] };
+  revoke: { resource: Handle; client: Handle; privileges: PrivilegeName[] } & Repeatable;
   /** Removes an entry. */
-  revoke_all: { resource: Handle; client: Handle };
+  revoke_all: { resource: Handle; client: Handle } & Repeatable;
   /** What a client may do, and which entry says so. */
   check: { resource: Handle; client: Handle; privilege: PrivilegeName };
   /** Adds a context to a group. */
   add_member: { group: Handle; member: number; canAssign: boolean };
   /** Removes a context from a group. */
-  remove_member: { group: Handle; member: number };
+  remove_member: { group: Handle; member: number } & Repeatable;
   /** Whether a context is in a group. */
   is_member: { group: Handle; member: number };
   /** Registers a name. */
-  register: { name: string; handle: Handle; repeated: boolean };
+  register: { name: string; handle: Handle } & Repeatable;
   /** Looks a name up. */
   lookup: { name: string };
   /** Removes a name. */
-  unregister: { name: string };
+  unregister: { name: string } & Repeatable;
   /** Lists names by prefix, a page at a time, in byte order. */
   list: { prefix: string; after: string | null };
   /** Asks to be told of names that come and go; those that are there are told first, before the reply. */
@@ -301,6 +307,11 @@ function orMissing<T>(field: Field<T>): Field<T | null> {
   return (value) => value === null || value === undefined ? null : field(value);
 }
 
+/** A field that may be left out: false then. */
+function flag(value: unknown): boolean {
+  return value === undefined ? false : boolean(value);
+}
+
 function listOf<T>(field: Field<T>, most = PAGE_LENGTH): Field<T[]> {
   return (value) => {
     if (!Array.isArray(value) || value.length > most) throw new Misfit(`must be a list of at most ${most}`);
@@ -355,7 +366,7 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
   create_endpoint: { resource: orNull(id), wellKnown: boolean },
   create_region: { size: id, creatorOnly: boolean },
   create_group: {},
-  destroy: { type: resourceType, handle },
+  destroy: { type: resourceType, handle, repeated: flag },
   open_lane: { source: handle, destination: handle },
   forget_peer: { peer: id },
   close_lane: { lane: id },
@@ -364,15 +375,15 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
   detach: { handle },
   watch_region: { handle },
   grant: { resource: handle, client: handle, allow: listOf(privilege), deny: listOf(privilege) },
-  revoke: { resource: handle, client: handle, privileges: listOf(privilege) },
-  revoke_all: { resource: handle, client: handle },
+  revoke: { resource: handle, client: handle, privileges: listOf(privilege), repeated: flag },
+  revoke_all: { resource: handle, client: handle, repeated: flag },
   check: { resource: handle, client: handle, privilege },
   add_member: { group: handle, member: id, canAssign: boolean },
-  remove_member: { group: handle, member: id },
+  remove_member: { group: handle, member: id, repeated: flag },
   is_member: { group: handle, member: id },
-  register: { name, handle, repeated: boolean },
+  register: { name, handle, repeated: flag },
   lookup: { name },
-  unregister: { name },
+  unregister: { name, repeated: flag },
   list: { prefix: text, after: orNull(text) },
   watch_names: { watch: id, prefix: text, exact: boolean },
   unwatch_names: { watch: id },

@@ -7,8 +7,9 @@
 
 import { VmciError } from "../error.ts";
 import { type ContextId, formatHandle, type Handle } from "../handle.ts";
-import { type Look, type Parking, type Subject, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
+import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
 import type { ResourceTypeName } from "../privilege.ts";
+import type { Subject } from "../subject.ts";
 import { VERSION } from "../version.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "./medium.ts";
 import { type Nudgeable, Peer } from "./peer.ts";

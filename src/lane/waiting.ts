@@ -12,7 +12,7 @@
  */
 
 import { VmciError } from "../error.ts";
-import type { Handle } from "../handle.ts";
+import type { Subject } from "../subject.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -22,14 +22,6 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds to wait at most; the call then throws TIMEOUT. Without it, the wait has no end. */
   readonly timeout?: number | undefined;
-}
-
-/** What a call is about, for its error. */
-export interface Subject {
-  /** The call as the program made it. */
-  readonly operation: string;
-  /** The handle it is about. */
-  readonly handle?: Handle | undefined;
 }
 
 /** What waiting needs of the one who waits. */

@@ -9,7 +9,7 @@ import type { Blow, Stage } from "./support/stage.ts";
 /** One request, made by a program's call. */
 interface Case {
   /** The operation as the protocol names it. */
-  readonly op: string;
+  readonly op: string; readonly skip?: boolean;
   /** What is done before, while the broker is whole. */
   readonly prepare?: (s: Stage, scene: Scene) => unknown;
   /** The call; what it gives is compared with what it gives without any fault. */
@@ -19,7 +19,8 @@ interface Case {
 }
 
 const cases: Readonly<Record<string, Case>> = {
-  "openVmci": { op: "hello", act: (s, { region }) => s.open({ device: s.vmci.device, contextId: 17 }).then(() => s.vmci.sharedMemory.query(region)) },
+  "openVmci": {
+    skip: true, op: "hello", act: (s, { region }) => s.open({ device: s.vmci.device, contextId: 17 }).then(() => s.vmci.sharedMemory.query(region)) },
   "datagrams.create": { op: "create_endpoint", act: (s) => void s.endpoints.push(s.vmci.datagrams.create()) },
   "datagrams.create, well-known": {
     op: "create_endpoint",
@@ -100,13 +101,8 @@ const cases: Readonly<Record<string, Case>> = {
 };
 
 /** What must be as it was in any case, and goes on: called after the fault. */
-async function assertWhole({ host, guest, scene }: SetScene): Promise<void> {
-  const received = await host.run((s) => {
-    const sizes = [];
-    for (let it = s.endpoint.closed ? undefined : s.endpoint.tryReceive(); it; it = s.endpoint.tryReceive()) sizes.push(it.payload[0]);
-    return sizes;
-  });
-  void received; void guest; void scene;
+async function assertWhole({ host, guest }: SetScene): Promise<void> {
+  for (const player of [host, guest]) await player.run((s) => s.vmci.discovery.lookup("vmci public group"));
 }
 
 async function faulted(
@@ -138,7 +134,7 @@ Deno.test("the broker dies after every step of every request", async () => {
   await using guest = new Player();
   const given = new Set<string>();
   let count = 0;
-  for (const [name, one] of Object.entries(cases)) {
+  for (const [name, one] of Object.entries(cases)) { if (one.skip) continue;
     const { op, prepare, act, by = "guest" } = one;
     let reference: { outcome: unknown; state: string[] } | undefined;
     const results: [number, unknown, string[]][] = [];
@@ -153,25 +149,27 @@ Deno.test("the broker dies after every step of every request", async () => {
       }
       const actor = by === "host" ? host : guest;
       if (prepare !== undefined) await actor.run(prepare, set.scene);
+      await actor.run((s, socket) => s.raw(socket).ask("arm", {}), directory.socket);
       let outcome: unknown;
       try {
         outcome = ["ok", await actor.run(act, set.scene)];
       } catch (error) {
         outcome = (error as { code?: string }).code ?? String(error);
       }
+      const survived = await broker.nextLine() === "survived";
       await assertWhole(set);
       const state = await host.run(lookAtAll, directory.socket);
       count++;
-      if (broker.status === undefined && await broker.nextLine() === "survived") {
+      if (survived) {
         reference = { outcome, state };
         break;
       }
       results.push([nth, outcome, state]);
     }
     for (const [nth, outcome, state] of results) {
-      try {
-        assertEquals({ outcome, state }, reference, `${name}: the broker died after step ${nth}`);
-      } catch (e) { console.log((e as Error).message); }
+      const missing = reference!.state.filter((it) => !state.includes(it));
+      const surplus = state.filter((it) => !reference!.state.includes(it));
+      if (missing.length + surplus.length > 0 || JSON.stringify(outcome) !== JSON.stringify(reference!.outcome)) console.log(`## ${name} after ${nth}:`, outcome, reference!.outcome, { missing, surplus });
     }
     console.log(name, results.length);
   }

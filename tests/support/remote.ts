@@ -34,6 +34,12 @@ type Result<R> = R extends Kept ? Remote<R> : R;
 
 const REFERENCE = Symbol("reference");
 
+/** How an agent may differ. */
+export interface AgentStart extends Pick<Deno.CommandOptions, "uid" | "gid" | "env" | "cwd"> {
+  /** The file of `agent.ts`, or of its bundle. */
+  readonly program?: string;
+}
+
 /** A process that does what a test asks of it. */
 export class Agent implements AsyncDisposable {
   /** What it can do; {@linkcode Scenes.open} is where all else comes from. */
@@ -46,15 +52,26 @@ export class Agent implements AsyncDisposable {
   /** The loop that reads answers, while there is something to be answered. */
   #reading: Promise<void> | undefined;
 
-  /** Starts it. */
-  constructor() {
+  /**
+   * Starts it.
+   *
+   * @param start What differs from a process of this user.
+   */
+  constructor(start: AgentStart = {}) {
+    const { program = new URL("agent.ts", import.meta.url).pathname, ...options } = start;
     this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-prompt", "--allow-ffi", new URL("agent.ts", import.meta.url).pathname],
+      ...options,
+      args: ["run", "--no-prompt", "--allow-ffi", program],
       stdin: "piped",
       stdout: "piped",
     }).spawn();
     this.#input = this.#child.stdin.getWriter();
     this.#output = linesOf(this.#child.stdout);
+  }
+
+  /** Stops it or has it go on, SIGSTOP and SIGCONT. */
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
   }
 
   /** Ends it as a crash would: nothing is closed, nothing said. */

@@ -52,11 +52,11 @@ export class ClientLedger {
       const entry = { client, pid: view.getUint32(at + 4, true), started: view.getBigUint64(at + 8, true) };
       if (client !== 0 && isSameProcess(entry)) entries.push(entry);
     }
-    truncateFile(this.#fd, 0);
     for (const entry of entries) {
       this.#missing.add(entry.client);
       this.#put(entry);
     }
+    truncateFile(this.#fd, this.#end * RECORD_SIZE);
     return entries;
   }
 

@@ -1,9 +1,9 @@
 /**
  * A broker in a process of its own that strikes itself in the middle of a request.
  *
- *     fragile_broker.ts DIRECTORY OPERATION NTH SIGKILL|SIGSTOP [SURVIVORS]
+ *     fragile_broker.ts DIRECTORY OPERATION NTH SIGKILL|SIGSTOP
  *
- * Once it has taken in a request of that operation, it makes NTH more calls of the C library and is then struck, in the
+ * Once it was told to `arm` (no operation of the protocol's, and refused) and has taken in a request of that operation, it makes NTH more calls of the C library and is then struck, in the
  * middle of the next one: after the kernel has done it, before the broker knows. It says `survived` when it was done with
  * the request before that. It says `serving` when it listens.
  *
@@ -48,6 +48,7 @@ const server = new LocalServer({
   audit: undefined,
 });
 
+let armed = false;
 let left = -1;
 interposeLibc((name, call) => (...args) => {
   if (name === "epoll_wait" && left >= 0) {
@@ -57,9 +58,15 @@ interposeLibc((name, call) => (...args) => {
   const result = call(...args);
   if (left >= 0) {
     if (left-- === 0) nativeKill(blow);
-  } else if (name === "recvmsg" && (result as number) > 0 && operationIn(args[1] as DataView, result as number) === operation) {
-    left = Number(nth);
-    if (left-- === 0) nativeKill(blow);
+  } else if (name === "recvmsg" && (result as number) > 0) {
+    const received = operationIn(args[1] as DataView, result as number);
+    if (received === "arm") {
+      armed = true;
+    } else if (armed && received === operation) {
+      armed = false;
+      left = Number(nth);
+      if (left-- === 0) nativeKill(blow);
+    }
   }
   return result;
 });

@@ -116,5 +116,6 @@ export function lookAtAll(s: Stage, socket: string): string[] {
     return rows.sort();
   } finally {
     raw.close();
+    s.raws.splice(s.raws.indexOf(raw), 1);
   }
 }

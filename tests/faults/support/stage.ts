@@ -66,6 +66,7 @@ export class Stage {
 
   /** Leaves every fabric, in the order opened, and waits until that is done. */
   async leave(): Promise<void> {
+    for (const raw of this.raws.splice(0)) raw.close();
     for (const vmci of this.vmcis.splice(0)) await vmci[Symbol.asyncDispose]();
     this.events.length = 0;
   }

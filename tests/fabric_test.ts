@@ -1,0 +1,140 @@
+/** What only the fabric of this machine has: where it is, what lasts beyond it, and what the kernel may refuse. */
+
+import { assertEquals, assertGreater, assertStringIncludes } from "@std/assert";
+import { type OpenOptions, openVmci, type Vmci } from "../mod.ts";
+import { withFailures } from "./ffi/support.ts";
+import { text } from "./conformance/suite.ts";
+import { fails, failsSync } from "./support/failure.ts";
+import { makeRunDirectory } from "./support/media.ts";
+import { openKept } from "./support/scenes.ts";
+
+const ENOMEM = 12;
+
+/** A run directory that is removed at the end. */
+async function runDirectory(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await makeRunDirectory();
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** Runs a program that finds `openVmci` imported, with no permission but for native calls. */
+async function run(
+  program: string,
+  env: Record<string, string>,
+): Promise<{ code: number; output: string; errors: string }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--allow-ffi", "-"],
+    env,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const mod = new URL("../mod.ts", import.meta.url).href;
+  const input = child.stdin.getWriter();
+  await input.write(new TextEncoder().encode(`import { openVmci } from ${JSON.stringify(mod)};\n${program}`));
+  await input.close();
+  const { code, stdout, stderr } = await child.output();
+  return { code, output: text(stdout), errors: text(stderr) };
+}
+
+/** The device and the context that a program without options finds itself in. */
+async function placeOf(env: Record<string, string>, options: OpenOptions = {}): Promise<unknown> {
+  const program = `await using vmci = await openVmci(${JSON.stringify(options)});
+    console.log(JSON.stringify([vmci.device, vmci.contextId]));`;
+  const { output, errors } = await run(program, env);
+  assertEquals(errors, "");
+  return JSON.parse(output);
+}
+
+Deno.test("fabric: it is named by its directory, with or without a scheme", async () => {
+  await using directory = await runDirectory();
+  await using first = await openVmci({ device: directory.path });
+  await using second = await openVmci({ device: `fabric:${directory.path}` });
+  assertEquals([first.device, second.device], [`fabric:${directory.path}`, `fabric:${directory.path}`]);
+  using endpoint = first.datagrams.create();
+  assertEquals(second.datagrams.sendTo(endpoint.handle, new Uint8Array(3)), 3);
+});
+
+Deno.test("fabric: the environment names the fabric and the context of who does not", async () => {
+  await using directory = await runDirectory();
+  await using other = await runDirectory();
+  const env = { VMCI_FABRIC: directory.path, VMCI_CID: "17" };
+  assertEquals(await placeOf(env), [`fabric:${directory.path}`, 17]);
+  assertEquals(await placeOf(env, { contextId: 18, device: other.path }), [`fabric:${other.path}`, 18]);
+  assertEquals(await placeOf({ VMCI_FABRIC: "memory:" }), ["memory:", 2]);
+  const { code, errors } = await run("await openVmci();", { ...env, VMCI_CID: "seventeen" });
+  assertEquals(code, 1);
+  assertStringIncludes(errors, "VMCI_CID must be a context id: it is 'seventeen' (INVALID_ARGS)");
+});
+
+Deno.test("fabric: where there can be none", async () => {
+  await using directory = await runDirectory();
+  const file = `${directory.path}/file`;
+  await Deno.writeTextFile(file, "");
+  const open = (device: string) => () => openVmci({ device });
+  for (const device of [`${directory.path}/none`, file, "/dev/vmci", "/dev/vsock", "\\\\.\\VMCI", "vsock:2", "tcp:1"]) {
+    await fails("UNAVAILABLE", open(device), { operation: "openVmci" });
+  }
+  await fails("INVALID_ARGS", open("a\0b"), { operation: "openVmci" });
+  await Deno.chmod(directory.path, 0o750);
+  await fails("NO_ACCESS", open(directory.path), { operation: "openVmci" });
+});
+
+Deno.test("fabric: what it gave is not given again after everybody has left", async () => {
+  await using directory = await runDirectory();
+  let last = 0;
+  for (let life = 0; life < 3; life++) {
+    await using vmci = await openVmci({ device: directory.path });
+    for (let i = 0; i < 3; i++) {
+      using endpoint = vmci.datagrams.create();
+      assertGreater(endpoint.handle.resource, last);
+      last = endpoint.handle.resource;
+    }
+  }
+});
+
+Deno.test("fabric: a program that forgets to close ends, and what it had goes", async () => {
+  await using directory = await runDirectory();
+  const forgetful = `const vmci = await openVmci({ contextId: 16 });
+    const endpoint = vmci.datagrams.create();
+    vmci.discovery.register("forgotten", endpoint.handle);
+    vmci.sharedMemory.create(4096).word(0).store(1);
+    vmci.access.createGroup();
+    vmci.events();
+    endpoint.sendTo(endpoint.handle, new Uint8Array(1));
+    await endpoint.receive();
+    console.log("done");`;
+  assertEquals(await run(forgetful, { VMCI_FABRIC: directory.path }), { code: 0, output: "done\n", errors: "" });
+  await using host = await openVmci({ device: directory.path });
+  const events = host.events();
+  assertEquals(await run(forgetful, { VMCI_FABRIC: directory.path }), { code: 0, output: "done\n", errors: "" });
+  assertEquals((await events.next()).value, { type: "context-removed", context: 16 });
+  assertEquals(host.discovery.list("forgotten"), []);
+});
+
+/** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */
+const wanting: Readonly<
+  Record<string, readonly [symbol: string, times: number, prepare: (vmci: Vmci, other: Vmci) => () => unknown]>
+> = {
+  "a region": ["fallocate", 1, (vmci) => () => vmci.sharedMemory.create(4096)],
+  "a region's mapping": ["mmap", 1, (vmci) => () => vmci.sharedMemory.create(4096)],
+  "an attachment": ["mmap", 1, (vmci, other) => {
+    const region = other.sharedMemory.create(4096, { writers: "creator" });
+    return () => vmci.sharedMemory.attach(region.handle);
+  }],
+  // The first of the two is the receiver's attention word: it can do without.
+  "a lane": ["mmap", 2, (vmci, other) => {
+    const endpoint = other.datagrams.create();
+    return () => vmci.datagrams.sendTo(endpoint.handle, new Uint8Array(1));
+  }],
+};
+
+for (const [what, [symbol, times, prepare]] of Object.entries(wanting)) {
+  Deno.test(`fabric: without memory for ${what} it is NO_MEM, until there is some`, async () => {
+    await using directory = await runDirectory();
+    await using vmci = await openKept({ device: directory.path });
+    await using other = await openKept({ device: directory.path });
+    const act = prepare(vmci, other);
+    for (let i = 0; i < 3; i++) failsSync("NO_MEM", () => withFailures(symbol, ENOMEM, times, act));
+    act();
+  });
+}
