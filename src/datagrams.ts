@@ -76,7 +76,7 @@ export class Datagrams {
         // It cannot be mapped: its sender is told, and gets an error instead of a lane that nobody reads.
         return session.tell("close_lane", { lane });
       }
-      const incoming = new IncomingLane(lane, source, pages, session.peer(peer));
+      const incoming = new IncomingLane(lane, source, peer, pages, session.peer(peer));
       this.#incoming.set(lane, incoming);
       mailbox.inbox.add(incoming);
     });
@@ -218,7 +218,7 @@ export class Datagrams {
   #laneDone(lane: IncomingLane, broken: boolean): void {
     this.#incoming.delete(lane.number);
     // Its sender is told, and stops.
-    if (broken) this.#session.request({ operation: "receive" }, "close_lane", { lane: lane.number });
+    if (broken) this.#session.tell("close_lane", { lane: lane.number });
   }
 
   #destroyed(mailbox: Mailbox): void {

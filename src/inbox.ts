@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Handle, INVALID_HANDLE } from "./handle.ts";
+import { type Handle, handlesEqual, INVALID_HANDLE } from "./handle.ts";
 import { LaneConsumer } from "./lane/ring.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Nudgeable } from "./fabric/peer.ts";
@@ -13,16 +13,21 @@ import type { Nudgeable } from "./fabric/peer.ts";
 export class IncomingLane {
   readonly number: number;
   readonly source: Handle;
+  /** The number of the client that sends. */
+  readonly sender: number;
   readonly consumer: LaneConsumer;
   /** Who sends, if it can be rung. */
   readonly peer: Nudgeable | undefined;
   /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
   ended = false;
+  /** The lane that the same sender had before for the same source, as long as something may be left in it. */
+  before: IncomingLane | undefined;
   readonly #pages: SharedPages;
 
-  constructor(number: number, source: Handle, pages: SharedPages, peer: Nudgeable | undefined) {
+  constructor(number: number, source: Handle, sender: number, pages: SharedPages, peer: Nudgeable | undefined) {
     this.number = number;
     this.source = source;
+    this.sender = sender;
     this.consumer = new LaneConsumer(pages.buffer);
     this.peer = peer;
     this.#pages = pages;
@@ -58,6 +63,9 @@ export class Inbox {
 
   /** A lane was opened. */
   add(lane: IncomingLane): void {
+    lane.before = this.#lanes.findLast(({ sender, source }) =>
+      sender === lane.sender && handlesEqual(source, lane.source)
+    );
     this.#lanes.push(lane);
   }
 
@@ -72,6 +80,11 @@ export class Inbox {
     for (let left = lanes.length; left > 0; left--) {
       if (this.#turn >= lanes.length) this.#turn = 0;
       const lane = lanes[this.#turn]!;
+      // What is left of the lane before it comes first.
+      if (lane.before?.ended === true) {
+        this.#turn++;
+        continue;
+      }
       const size = lane.consumer.peek();
       if (size >= 0) return lane;
       if (size === -1 && !lane.ended) {
@@ -79,6 +92,7 @@ export class Inbox {
         continue;
       }
       lanes.splice(this.#turn, 1);
+      for (const other of lanes) if (other.before === lane) other.before = undefined;
       this.#laneDone(lane, size !== -1);
       lane.close();
     }

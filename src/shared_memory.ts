@@ -213,7 +213,7 @@ export class SharedMemory {
         memory = known.shared;
       }
     } catch (error) {
-      this.#session.request({ operation, handle }, "detach", { handle });
+      this.#session.tell("detach", { handle });
       if (known === undefined) this.#watchers.delete(formatHandle(handle));
       throw error;
     }
@@ -258,26 +258,29 @@ export class SharedMemory {
     const { handle, memory } = attachment;
     const key = formatHandle(handle);
     const attachments = this.#attachments.get(key);
-    if (!attachments?.all.delete(attachment)) return false;
+    if (attachments === undefined || !attachment.attached) return false;
     attachment.attached = false;
     this.#forgotten.unregister(attachment);
-    const last = attachments.all.size === 0;
-    // Further attachments of a creator that alone may write share one mapping.
-    const sharedStill = [...attachments.all].some((other) => other.memory === memory);
-    if (last) {
-      this.#attachments.delete(key);
-      this.#watchers.delete(key);
-    }
-    if (!sharedStill && !memory.close()) this.#emit({ type: "buffer-transferred", handle });
-    if (last) this.#session.forget("SHAREDMEM", handle);
-    if (this.#session.closed) return false;
     try {
+      // If the broker dies meanwhile, this attachment is among those announced to the next one, which then takes it off.
+      if (this.#session.closed) return false;
       return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
     } catch (error) {
       // Without a broker, or with one that does not know of it, it is detached all the same.
       const { code } = error as VmciError;
       if (code !== "UNAVAILABLE" && code !== "INVALID_ARGS" && code !== "NOT_FOUND") throw error;
       return false;
+    } finally {
+      attachments.all.delete(attachment);
+      const last = attachments.all.size === 0;
+      if (last) {
+        this.#attachments.delete(key);
+        this.#watchers.delete(key);
+      }
+      // Further attachments of a creator that alone may write share one mapping.
+      const sharedStill = [...attachments.all].some((other) => other.memory === memory);
+      if (!sharedStill && !memory.close()) this.#emit({ type: "buffer-transferred", handle });
+      if (last) this.#session.forget("SHAREDMEM", handle);
     }
   }
 

@@ -82,7 +82,10 @@ export class Vmci implements Disposable, AsyncDisposable {
     session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
     session.on("context_added", ({ context }) => this.#contexts?.add(context));
     session.on("context_removed", ({ context }) => this.#contextRemoved(context));
-    session.on("settled", () => this.#subscribe());
+    session.on("settled", ({ contexts }) => this.#contextsAre(contexts));
+    session.onAnnounce(() => {
+      if (this.#contexts !== undefined) session.request({ operation: "announce" }, "subscribe", {});
+    });
     session.on("resource_gone", ({ type, handle }) => {
       // Regions are the facet's, which knows whether it was told before.
       if (type !== "SHAREDMEM") emit({ type: "resource-gone", resource: type, handle });
@@ -145,10 +148,7 @@ export class Vmci implements Disposable, AsyncDisposable {
     // What happened before is not told.
     this.#session.refresh();
     const queue = new EventQueue<VmciEvent>(this.#session, operation);
-    if (this.#contexts === undefined) {
-      this.#contexts = new Set();
-      this.#subscribe();
-    }
+    this.#contexts ??= new Set(this.#session.request({ operation }, "subscribe", {}).result.contexts);
     this.#queues.add(queue);
     return queue.read(options, () => this.#queues.delete(queue));
   }
@@ -176,10 +176,9 @@ export class Vmci implements Disposable, AsyncDisposable {
     await this.#session.close();
   }
 
-  /** Asks which contexts there are. Those that went while nobody was the broker are missed then, and told. */
-  #subscribe(): void {
+  /** Takes in which contexts there are. Those that went while nobody was the broker are missed then, and told. */
+  #contextsAre(contexts: readonly ContextId[]): void {
     if (this.#contexts === undefined) return;
-    const { contexts } = this.#session.request({ operation: "events" }, "subscribe", {}).result;
     for (const context of [...this.#contexts]) {
       if (!contexts.includes(context)) this.#contextRemoved(context);
     }

@@ -60,10 +60,10 @@ export class AccessList {
 
   /**
    * The SDK's order: the client's own entry decides if the privilege is set there; else the first of its groups, in the
-   * order joined, in whose entry it is set.
+   * order joined, in whose entry it is set. `member` is what being a member sets where the own entry does not.
    */
-  decide(client: Handle, groups: Iterable<Handle>, privilege: PrivilegeName): Decision {
-    const own = this.#entries.get(formatHandle(client))?.states.get(privilege);
+  decide(client: Handle, groups: Iterable<Handle>, privilege: PrivilegeName, member?: PrivilegeState): Decision {
+    const own = this.#entries.get(formatHandle(client))?.states.get(privilege) ?? member;
     if (own !== undefined) return { state: own, client };
     for (const group of groups) {
       const state = this.#entries.get(formatHandle(group))?.states.get(privilege);

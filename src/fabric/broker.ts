@@ -47,6 +47,7 @@ import {
   type Notices,
   type Operation,
   PAGE_LENGTH,
+  type PrivilegeState,
   PROTOCOL_VERSION,
   requestId,
   type Requests,
@@ -145,6 +146,23 @@ const neverDeferred: ReadonlySet<Operation> = new Set<Operation>([
   "watch_names",
   "unwatch_names",
   "pong",
+  "bye",
+]);
+
+/** What one who only looks may ask. */
+const forObservers: ReadonlySet<Operation> = new Set<Operation>([
+  "hello",
+  "announced",
+  "query",
+  "check",
+  "is_member",
+  "lookup",
+  "list",
+  "watch_names",
+  "unwatch_names",
+  "subscribe",
+  "inspect",
+  "ping",
   "bye",
 ]);
 
@@ -274,6 +292,11 @@ export class Broker {
     if (client.number === 0 && request.op !== "hello") {
       return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"), request);
     }
+    if (client.observer && !forObservers.has(request.op)) {
+      return this.#refuse(client, request.id, refusal("NO_ACCESS", "an observer only looks"), request);
+    }
+    // Answering one request may be what others have waited for: each has shares of its own.
+    const outer = this.#replyShares;
     this.#replyShares = [];
     try {
       const handler = this.#handlers[request.op] as (client: Client, args: unknown, shares: Share[]) => unknown;
@@ -284,6 +307,8 @@ export class Broker {
     } catch (error) {
       if (deferrable && error instanceof VmciError) return this.#defer(client, request, shares);
       this.#refuse(client, request.id, error, request);
+    } finally {
+      this.#replyShares = outer;
     }
   }
 
@@ -319,7 +344,8 @@ export class Broker {
       if (attention === undefined) fail("INVALID_ARGS", "an attention word belongs to hello");
       this.#medium.checkAttention(attention);
       const { client: before } = args;
-      const reclaims = before !== null && before < this.#nextNumber && !this.#clients.has(before) &&
+      const reclaims = before !== null && before > PUBLIC_GROUP.resource && before < this.#nextNumber &&
+        !this.#clients.has(before) &&
         this.#believes(client, ["client", before, context.id], args.ticket);
       client.number = reclaims ? before : this.#number();
       client.survivor = args.slot >= 0 ? slotSurvivor(args.slot) : clientSurvivor(client.number);
@@ -332,7 +358,7 @@ export class Broker {
       if (before === null) this.#expectNoMore(client.survivor);
       const { pid, kind, version } = this.#options;
       const ticket = this.#ticket("client", client.number, context.id);
-      return { client: client.number, context: context.id, flags: context.flags, version, pid, kind, ticket };
+      return { client: client.number, context: context.id, flags: context.chosenFlags, version, pid, kind, ticket };
     },
 
     announce_resource: (client, args, shares) => {
@@ -341,7 +367,11 @@ export class Broker {
       const wellKnown = type === "DATAGRAM" && handle.context === WELL_KNOWN_CONTEXT;
       const known = this.#resources.get(type, handle);
       const claim = resourceClaim(context.id, type, handle, args.size, args.creatorOnly);
+      // It may have been told before, if its announcing was broken off.
+      if (known?.owner === client) return { accepted: true };
       if ((handle.context !== context.id && !wellKnown) || known?.owner !== undefined) return { accepted: false };
+      // A number that nobody was given would be given to somebody else.
+      if (!wellKnown && handle.resource >= this.#nextNumber) return { accepted: false };
       if (!this.#believes(client, claim, args.ticket)) return { accepted: false };
       if (type === "SHAREDMEM") {
         const region = this.#announcedRegion(client, args, shares);
@@ -369,9 +399,11 @@ export class Broker {
         );
       }
       if (resource instanceof Group) {
-        for (const member of args.members) this.#join(resource, member);
+        // One who may still come back is waited for; one who comes later is another.
+        const members = args.members.filter(({ context }) => this.recovering || this.#contexts.has(context));
+        for (const member of members) this.#join(resource, member);
       }
-      const refused = args.names.filter((name) => this.#names.get(name) !== undefined);
+      const refused = args.names.filter((name) => (this.#names.get(name) ?? resource) !== resource);
       for (const name of args.names) {
         if (this.#names.get(name) === undefined) this.#addName(name, resource);
       }
@@ -381,18 +413,18 @@ export class Broker {
     announce_attachment: (client, args) => {
       const claim = attachmentClaim(contextOf(client).id, args.handle, args.size, args.creatorOnly);
       if (!this.#believes(client, claim, args.ticket)) return { accepted: false };
-      let region = this.#resources.region(args.handle);
-      if (region === undefined) {
-        // Its creator has not announced yet, or is gone: then nobody new can attach.
-        region = new Region(args.handle, args.handle.context, undefined, undefined, args.size, writers(args));
-        this.#resources.add(region);
-      }
+      // If its creator has not announced yet, or is gone, nobody new can attach.
+      const region = this.#resources.region(args.handle) ??
+        new Region(args.handle, args.handle.context, undefined, undefined, args.size, writers(args));
       if (region.size !== args.size || args.count === 0) return { accepted: false };
-      this.#attach(client, region, args.count);
+      this.#resources.add(region);
+      this.#attach(client, region, args.count - (client.attachments.get(region) ?? 0));
       return { accepted: true };
     },
 
     announce_lane: (client, args) => {
+      const known = this.#lanes.get(args.lane);
+      if (known !== undefined && (args.sender ? known.sender : known.destination.owner) === client) return {};
       const other = this.#halfLanes.get(args.lane);
       if (other === undefined || other.sender === args.sender) {
         this.#halfLanes.set(args.lane, { ...args, client });
@@ -402,7 +434,8 @@ export class Broker {
       this.#halfLanes.delete(args.lane);
       const [sender, receiver] = args.sender ? [client, other.client] : [other.client, client];
       const destination = this.#resources.endpoint(args.destination);
-      if (destination === undefined || destination.owner !== receiver || this.#lanes.has(args.lane)) {
+      const agreed = handlesEqual(other.source, args.source) && handlesEqual(other.destination, args.destination);
+      if (!agreed || destination?.owner !== receiver || this.#lanes.has(args.lane)) {
         this.#notify(sender, "lane_closed", { lane: args.lane, cause: "gone" });
         this.#notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
         return {};
@@ -424,7 +457,7 @@ export class Broker {
 
     announced: (client) => {
       this.#expectNoMore(client.survivor);
-      if (!this.recovering) this.#notify(client, "settled", {});
+      if (!this.recovering) this.#tellSettled(client);
       return {};
     },
 
@@ -472,6 +505,7 @@ export class Broker {
         fail("NO_RESOURCES", `the receiver has its quota of ${contextOf(receiver).quota.lanes} lanes`);
       }
       const known = client === receiver || client.peers.has(receiver.number);
+      const number = this.#number();
       const pages = this.#make(() => this.#medium.makeLane());
       let bell: readonly [Share, Share] | undefined;
       if (!known) {
@@ -482,7 +516,7 @@ export class Broker {
           throw error;
         }
       }
-      const lane: Lane = { number: this.#number(), source: args.source, sender: client, destination };
+      const lane: Lane = { number, source: args.source, sender: client, destination };
       // A sender that asks again has lost the lane it had.
       for (const old of client.outgoing) {
         if (old.destination === destination && handlesEqual(old.source, args.source)) this.#endLane(old, "ended");
@@ -557,7 +591,7 @@ export class Broker {
       }
       this.#demand(client, region, "SM_ATTACH");
       if (context.attachments >= context.quota.attachments) this.#noAttachmentsLeft(context);
-      for (const watcher of region.watchers) this.#introduceWatcher(region, watcher, client);
+      this.#introduceWatchers(region, [...region.watchers].map((watcher) => [watcher, client]));
       if (!region.attachments.has(client)) {
         for (const other of region.attachments.keys()) {
           this.#notify(other, "region_peer", { handle: region.handle, context: context.id, attached: true });
@@ -581,7 +615,7 @@ export class Broker {
       const region = this.#region(args.handle);
       if (!client.attachments.has(region)) fail("INVALID_ARGS", "you are not attached to this region");
       if (region.watchers.has(client)) return {};
-      for (const other of region.attachments.keys()) this.#introduceWatcher(region, client, other);
+      this.#introduceWatchers(region, [...region.attachments.keys()].map((other) => [client, other]));
       region.watchers.add(client);
       return {};
     },
@@ -591,6 +625,9 @@ export class Broker {
     grant: (client, args) => {
       const resource = this.#changeable(client, args.resource, args.client, [...args.allow, ...args.deny]);
       if (args.allow.length + args.deny.length === 0) fail("INVALID_ARGS", "no privilege was named");
+      if (args.client.resource !== 0 && this.#resources.group(args.client) === undefined) {
+        fail("INVALID_ARGS", `${formatHandle(args.client)} is neither a context nor a group`);
+      }
       const known = Object.keys(resource.access.entry(args.client).states).length > 0;
       if (!known && resource.access.size >= contextOf(client).quota.grants) {
         fail("NO_RESOURCES", `the resource has its quota of ${contextOf(client).quota.grants} clients`);
@@ -854,25 +891,33 @@ export class Broker {
     }
     const { RESTRICTED, TRUSTED } = PrivilegeFlags;
     if ((args.flags & ~(RESTRICTED | TRUSTED)) !== 0) fail("INVALID_ARGS", `there are no flags ${args.flags}`);
-    if ((args.flags & TRUSTED) !== 0 && !identity.privileged) {
-      fail("NO_ACCESS", "only the broker's own user may call itself TRUSTED");
-    }
     const decreed = this.#policy?.flagsOf(id);
-    if (decreed !== undefined && args.flags !== PrivilegeFlags.NONE && args.flags !== decreed) {
-      fail("NO_ACCESS", `the policy gives context ${id} the flags ${decreed}, not ${args.flags}`);
+    // Who was in it under the broker before names the flags it had, and must find a place again whatever they are.
+    const rejoins = args.client !== null;
+    let { flags } = args;
+    if ((flags & TRUSTED) !== 0 && !identity.privileged) {
+      if (!rejoins) fail("NO_ACCESS", "only the broker's own user may call itself TRUSTED");
+      flags &= ~TRUSTED;
+    }
+    if (!rejoins && decreed !== undefined && flags !== PrivilegeFlags.NONE && flags !== decreed) {
+      fail("NO_ACCESS", `the policy gives context ${id} the flags ${decreed}, not ${flags}`);
     }
     const known = this.#contexts.get(id);
     if (known === undefined) {
       const quota = this.#quotaOf(id);
-      if (this.#contexts.size >= quota.contexts) {
+      if (this.#contexts.size >= quota.contexts && !args.observer) {
         fail("NO_RESOURCES", `the fabric has its quota of ${quota.contexts} contexts`);
       }
-      return new Context(id, args.flags, decreed ?? args.flags, quota);
+      return new Context(id, flags, decreed ?? flags, quota);
     }
-    if (args.flags !== PrivilegeFlags.NONE && args.flags !== known.flags) {
-      fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${args.flags}`);
+    if (!rejoins && flags !== PrivilegeFlags.NONE && flags !== known.flags) {
+      fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${flags}`);
     }
-    if (known.clients.size >= known.quota.clients) {
+    if (rejoins && identity.privileged && !args.observer) {
+      known.chosenFlags = flags;
+      known.flags = decreed ?? flags;
+    }
+    if (known.clients.size >= known.quota.clients && !args.observer) {
       fail("NO_RESOURCES", `context ${id} has its quota of ${known.quota.clients} processes`);
     }
     return known;
@@ -900,7 +945,6 @@ export class Broker {
     if (context === undefined) return;
     this.#clients.delete(client.number);
     this.#watching.delete(client);
-    this.#expectNoMore(client.survivor);
     for (const [number, half] of this.#halfLanes) {
       if (half.client === client) this.#halfLanes.delete(number);
     }
@@ -938,7 +982,6 @@ export class Broker {
 
   #roomForResource(client: Client): Context {
     const context = contextOf(client);
-    if (client.observer) fail("NO_ACCESS", "an observer owns nothing");
     if (context.resources >= context.quota.resources) {
       fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.resources} resources`);
     }
@@ -1161,17 +1204,34 @@ export class Broker {
     return last;
   }
 
-  /** Sees to it that `writer` can ring `watcher` when it changes the region. */
-  #introduceWatcher(region: Region, watcher: Client, writer: Client): void {
-    if (watcher === writer || (region.writers === "creator" && region.owner !== writer)) return;
-    if (!watcher.peers.has(writer.number)) {
-      const bell = this.#make(() => this.#medium.makeBell());
-      this.#spent.push(...bell);
-      this.#befriend(watcher, writer);
-      this.#notify(watcher, "peer", { peer: writer.number }, [bell[0], writer.attention!]);
-      this.#notify(writer, "peer", { peer: watcher.number }, [bell[1], watcher.attention!]);
+  /** Sees to it that each writer can ring its watcher when it changes the region. */
+  #introduceWatchers(region: Region, all: readonly (readonly [watcher: Client, writer: Client])[]): void {
+    const pairs = all.filter(([watcher, writer]) =>
+      watcher !== writer && (region.writers === "everybody" || region.owner === writer)
+    );
+    const bells = this.#makeBells(pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number)).length);
+    for (const [watcher, writer] of pairs) {
+      if (!watcher.peers.has(writer.number)) {
+        const [one, other] = bells.pop()!;
+        this.#spent.push(one, other);
+        this.#befriend(watcher, writer);
+        this.#notify(watcher, "peer", { peer: writer.number }, [one, writer.attention!]);
+        this.#notify(writer, "peer", { peer: watcher.number }, [other, watcher.attention!]);
+      }
+      this.#notify(writer, "watcher", { handle: region.handle, peer: watcher.number });
     }
-    this.#notify(writer, "watcher", { handle: region.handle, peer: watcher.number });
+  }
+
+  /** Makes so many bells, or none. */
+  #makeBells(count: number): (readonly [Share, Share])[] {
+    const bells: (readonly [Share, Share])[] = [];
+    try {
+      while (bells.length < count) bells.push(this.#make(() => this.#medium.makeBell()));
+      return bells;
+    } catch (error) {
+      for (const share of bells.flat()) this.#medium.release(share);
+      throw error;
+    }
   }
 
   #noAttachmentsLeft(context: Context): never {
@@ -1200,7 +1260,8 @@ export class Broker {
     if (context !== undefined && owner !== undefined && !flagsPermit(context.flags, owner.flags)) {
       return { code: "NO_ACCESS", decidedBy: null, via: "flags" };
     }
-    const { state, client: decidedBy } = resource.access.decide(client, this.#groupsOf(client), privilege);
+    const member = isContext && privilege === "ASSIGN_CLIENT" ? memberState(resource, client.context) : undefined;
+    const { state, client: decidedBy } = resource.access.decide(client, this.#groupsOf(client), privilege, member);
     if (decidedBy === undefined) return { code: "INVALID_PRIV", decidedBy: null, via: "nothing" };
     return {
       code: state === "ALLOW" ? "SUCCESS_ACCESS_GRANTED" : "NO_ACCESS",
@@ -1229,9 +1290,6 @@ export class Broker {
     if (resource === undefined) fail("INVALID_ARGS", `there is no resource ${formatHandle(handle)}`);
     this.#demand(client, resource, "CH_PRIV");
     if (isInvalidHandle(other)) fail("INVALID_ARGS", "the client is the invalid handle");
-    if (other.resource !== 0 && this.#resources.group(other) === undefined) {
-      fail("INVALID_ARGS", `${formatHandle(other)} is neither a context nor a group`);
-    }
     for (const privilege of privileges) {
       if (!validPrivileges[resource.type].includes(privilege)) {
         fail("INVALID_PRIV", `${privilege} is no privilege of a ${resource.type} resource`);
@@ -1242,11 +1300,7 @@ export class Broker {
 
   /** A context may name a group in its grants if the group is its own or it may assign it. */
   #checkAssign(context: Context, handle: Handle): void {
-    const group = this.#group(handle);
-    const client = contextHandle(context.id);
-    const { state } = group.access.decide(client, this.#groupsOf(client), "ASSIGN_CLIENT");
-    const assigns = state === undefined ? group.members.get(context.id)?.canAssign === true : state === "ALLOW";
-    if (!assigns && group.ownerContext !== context.id) {
+    if (!this.#permits(context, this.#group(handle), "ASSIGN_CLIENT")) {
       fail("NO_ACCESS", `context ${context.id} does not have ASSIGN_CLIENT on the group ${formatHandle(handle)}`);
     }
   }
@@ -1305,21 +1359,35 @@ export class Broker {
   #expectNoMore(survivor: string | undefined): void {
     if (survivor === undefined || !this.#survivors.delete(survivor) || this.recovering) return;
     this.#closeHalfLanes();
-    this.#recheckLanes(this.#lanes.values());
     for (const resource of [...this.#resources]) {
+      if (resource instanceof Group) this.#dropMissingMembers(resource);
       if (!(resource instanceof Region) || resource.owner !== undefined) continue;
       // Its creator went with the broker before, or earlier: whoever knows that already is told again.
       const { type, handle } = resource;
       for (const attached of resource.attachments.keys()) this.#notify(attached, "resource_gone", { type, handle });
       if (resource.attachments.size === 0) this.#resources.remove(resource);
     }
-    for (const client of this.#clients.values()) this.#notify(client, "settled", {});
+    this.#recheckLanes(this.#lanes.values());
+    for (const client of this.#clients.values()) this.#tellSettled(client);
     const deferred = this.#deferred;
     this.#deferred = [];
     for (const { client, request, shares } of deferred) {
       this.#answer(client, request, shares);
       this.#spent.push(...shares);
     }
+  }
+
+  /** Contexts that went with the broker before are members no more: who comes later under their ids is another. */
+  #dropMissingMembers(group: Group): void {
+    for (const member of [...group.members.values()]) {
+      if (this.#contexts.has(member.context)) continue;
+      group.members.delete(member.context);
+      this.#keepMember(group, member, false);
+    }
+  }
+
+  #tellSettled(client: Client): void {
+    this.#notify(client, "settled", { contexts: client.subscribed ? [...this.#contexts.keys()] : [] });
   }
 
   /** Lanes of which one end was never announced. */
@@ -1368,6 +1436,12 @@ function fail(code: ErrorCodeName, reason: string): never {
 function contextOf(client: Client): Context {
   // A client without a context is refused everything but hello, before any handler runs.
   return client.context!;
+}
+
+/** A member has ASSIGN_CLIENT or is denied it, as whoever added it said. */
+function memberState(resource: Resource, context: ContextId): PrivilegeState | undefined {
+  const member = resource instanceof Group ? resource.members.get(context) : undefined;
+  return member === undefined ? undefined : member.canAssign ? "ALLOW" : "DENY";
 }
 
 function writers(args: { readonly creatorOnly: boolean }): RegionAccess {

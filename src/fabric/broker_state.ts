@@ -47,7 +47,7 @@ export class Context {
    * @param flags The flags in force.
    * @param quota What it may hold.
    */
-  constructor(readonly id: ContextId, readonly chosenFlags: number, public flags: number, quota: Quota) {
+  constructor(readonly id: ContextId, public chosenFlags: number, public flags: number, quota: Quota) {
     this.quota = quota;
   }
 }

@@ -80,8 +80,14 @@ export interface Bell {
 
 /** A client's control channel. */
 export interface Connection {
-  /** Sends one packet; the shares stay the caller's. `false` when the broker is gone. */
-  send(packet: Packet): boolean;
+  /**
+   * Sends one packet, waiting for room at most so long; the shares stay the caller's.
+   *
+   * @param packet What to send.
+   * @param timeout Milliseconds; 0 does not wait.
+   * @returns `"full"` when there was no room in time, `"closed"` when the broker is gone.
+   */
+  send(packet: Packet, timeout: number): "sent" | "full" | "closed";
   /**
    * The next packet, waiting for it at most so long.
    *

@@ -236,8 +236,8 @@ export interface Notices {
   keep_member: { handle: Handle; member: GroupMember; present: boolean };
   /** Watched names came or went. */
   name: { watch: number; change: "added" | "removed"; entries: NameEntry[] };
-  /** Everybody who lived under the broker before has announced, or will not. */
-  settled: Record<never, never>;
+  /** Everybody who lived under the broker before has announced, or will not. To subscribers: the contexts there are. */
+  settled: { contexts: number[] };
   /** A context is new. */
   context_added: { context: number };
   /** A context is gone. */

@@ -78,6 +78,22 @@ type NoticeHandler<N extends NoticeName> = (body: Notices[N], shares: readonly S
 /** So often a busy thread that only sends asks the kernel whether the broker is gone. */
 const HANG_UP_CHECK = 4096;
 
+/** What undoes something, or must not be done twice: the next broker is told that the one before may have done it. */
+const REPEATABLE: ReadonlySet<Operation> = new Set<Operation>([
+  "register",
+  "unregister",
+  "destroy",
+  "revoke",
+  "revoke_all",
+  "remove_member",
+]);
+
+/** Milliseconds that one session of a thread waits before it sees to the others. */
+const OTHERS_TURN = 20;
+
+/** The sessions of this thread whose brokers may go. While one of them waits for a reply no other can turn. */
+const sessions = new Set<Session>();
+
 /** Milliseconds between two tries to find a broker, at first and at most. */
 const RETRY = { first: 2, most: 200 };
 
@@ -106,6 +122,8 @@ export class Session implements Parking {
   /** Requests that were given up, by id, as long as their replies may still come. */
   readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
   readonly #arrived: Packet[] = [];
+  /** What is to be said as soon as there is room. */
+  readonly #untold: Message[] = [];
 
   #connection: Connection | undefined;
   #notice: SharedWord | undefined;
@@ -117,12 +135,18 @@ export class Session implements Parking {
   #hello: Results["hello"] | undefined;
   /** How many brokers took this client in. */
   #generation = 0;
+  /** Whether the broker does not know yet what this client has. */
+  #unannounced = false;
+  /** Whether a request is under way: what arrives then is for it. */
+  #exchanging = false;
   #requests = 0;
   #refreshes = 0;
   #dispatching = false;
   #recovering = false;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #retryDelay = RETRY.first;
+  /** Not before then does a thread that is busy try again. */
+  #retryAt = 0;
   #listening = false;
   #closed = false;
 
@@ -173,6 +197,7 @@ export class Session implements Parking {
     try {
       session = new Session(medium, options);
       await session.#join(signal);
+      if (medium.concurrent) sessions.add(session);
       return session;
     } catch (error) {
       if (session === undefined) await medium.close(false);
@@ -250,12 +275,12 @@ export class Session implements Parking {
     const deadline = performance.now() + this.#options.timeout;
     let sent: Requests[O] = args;
     for (;;) {
-      const connection = this.#connection ?? this.#reconnect(subject, deadline);
+      const connection = this.#ready ? this.#connection! : this.#reconnect(subject, deadline);
       const packet = this.#exchange(connection, op, sent, shares, deadline);
       if (packet === "closed") {
         this.#lost(connection);
         // What the broker did before it died may have survived it in what others announce.
-        if (op === "register") sent = { ...args, repeated: true };
+        if (REPEATABLE.has(op)) sent = { ...args, repeated: true };
         continue;
       }
       if (packet === undefined) throw this.#silent(subject);
@@ -285,22 +310,62 @@ export class Session implements Parking {
     deadline: number,
   ): Packet | undefined | "closed" {
     const id = ++this.#requests;
-    if (!connection.send({ message: { id, op, args }, shares })) return "closed";
-    for (;;) {
-      const packet = connection.receive(Math.max(0, deadline - performance.now()));
-      if (packet === "closed") return packet;
-      if (packet === undefined) {
-        this.#overdue.set(id, { op, args });
-        return undefined;
+    const nested = this.#exchanging;
+    this.#exchanging = true;
+    try {
+      this.#flush(connection, deadline);
+      const left = () => Math.max(0, deadline - performance.now());
+      const sent = connection.send({ message: { id, op, args }, shares }, left());
+      if (sent === "closed") return sent;
+      // Without room for it there is nothing that could be answered late.
+      if (sent === "full") return undefined;
+      for (;;) {
+        const packet = connection.receive(sessions.size > 1 ? Math.min(left(), OTHERS_TURN) : left());
+        if (packet === "closed") return packet;
+        if (packet === undefined) {
+          if (left() > 0) {
+            this.#mindOthers();
+            continue;
+          }
+          this.#overdue.set(id, { op, args });
+          return undefined;
+        }
+        if (packet.message.id === id) return packet;
+        this.#arrived.push(packet);
       }
-      if (packet.message.id === id) return packet;
-      this.#arrived.push(packet);
+    } finally {
+      this.#exchanging = nested;
     }
   }
 
-  /** Sends a request whose reply does not matter. */
+  /** Sends a request whose reply does not matter; never waits. */
   tell<O extends Operation>(op: O, args: Requests[O]): void {
-    this.#connection?.send({ message: { id: 0, op, args }, shares: [] });
+    if (this.#connection === undefined) return;
+    this.#untold.push({ id: 0, op, args });
+    this.#flush(this.#connection, 0);
+  }
+
+  /** Sends what is untold. */
+  #flush(connection: Connection, deadline: number): void {
+    for (let message = this.#untold[0]; message !== undefined; message = this.#untold[0]) {
+      const sent = connection.send({ message, shares: [] }, Math.max(0, deadline - performance.now()));
+      if (sent !== "sent") return;
+      this.#untold.shift();
+    }
+  }
+
+  /** The broker may wait for what other sessions of this thread announce, and they for this one to let them. */
+  #mindOthers(): void {
+    for (const other of [...sessions]) {
+      if (other === this || other.#exchanging || other.#closed) continue;
+      other.#drain();
+      other.#retry();
+    }
+  }
+
+  /** Whether there is a broker that knows what this client has. */
+  get #ready(): boolean {
+    return this.#connection !== undefined && (!this.#unannounced || this.#recovering);
   }
 
   #silent(subject: Subject): VmciError {
@@ -323,7 +388,9 @@ export class Session implements Parking {
 
   #drain(): void {
     const connection = this.#connection;
-    if (connection === undefined) return;
+    // A thread that never lets the event loop turn must find the next broker too.
+    if (connection === undefined) return this.#retry();
+    if (this.#untold.length > 0) this.#flush(connection, 0);
     // Seen first: what comes after this is another change.
     this.#noticeSeen = Atomics.load(this.#noticeWord, 0);
     for (;;) {
@@ -373,11 +440,18 @@ export class Session implements Parking {
   /** Nobody has what a request made: it must not stay. */
   #undo(op: Operation, args: unknown, reply: Message): void {
     if (reply.result === undefined) return;
-    const { handle, lane } = { ...args as object, ...reply.result as object } as { handle: Handle; lane: number };
+    const { handle, lane, name, watch } = { ...args as object, ...reply.result as object } as {
+      handle: Handle;
+      lane: number;
+      name: string;
+      watch: number;
+    };
     if (op === "create_endpoint") this.tell("destroy", { type: "DATAGRAM", handle });
     else if (op === "create_group") this.tell("destroy", { type: "GROUP", handle });
     else if (op === "create_region" || op === "attach") this.tell("detach", { handle });
     else if (op === "open_lane") this.tell("close_lane", { lane });
+    else if (op === "register") this.tell("unregister", { name });
+    else if (op === "watch_names") this.tell("unwatch_names", { watch });
   }
 
   // --- Waiting --------------------------------------------------------------------------------------------------------
@@ -530,9 +604,9 @@ export class Session implements Parking {
     const args: Requests["hello"] = {
       protocol: PROTOCOL_VERSION,
       version: VERSION,
-      // Once it has a context it keeps it.
+      // Once it has a context it keeps it, and the context its flags.
       context: this.#hello?.context ?? context ?? null,
-      flags,
+      flags: this.#hello?.flags ?? flags,
       slot: this.medium.slot,
       client: this.#hello?.client ?? null,
       ticket: this.#hello?.ticket ?? null,
@@ -582,6 +656,8 @@ export class Session implements Parking {
     this.#bell?.close();
     this.#bell = undefined;
     this.#overdue.clear();
+    this.#untold.length = 0;
+    this.#retryAt = 0;
     if (!this.#closed) this.#retryLater(0);
   }
 
@@ -589,6 +665,7 @@ export class Session implements Parking {
     if (this.#retryTimer !== undefined) return;
     this.#retryTimer = setTimeout(() => {
       this.#retryTimer = undefined;
+      this.#retryAt = 0;
       this.#retry();
       this.waiting.wake();
     }, delay);
@@ -598,9 +675,11 @@ export class Session implements Parking {
 
   /** Tries once to find a broker, and if there is none, sees to it that this is tried again. */
   #retry(): void {
-    if (this.#closed || this.#connection !== undefined || this.#recovering) return;
+    if (this.#closed || this.#ready || this.#recovering) return;
+    const begun = performance.now();
+    if (begun < this.#retryAt) return;
     try {
-      if (this.#recover(performance.now() + this.#options.timeout, "find the broker")) {
+      if (this.#recover(begun + this.#options.timeout, "find the broker")) {
         this.#retryDelay = RETRY.first;
         return;
       }
@@ -608,13 +687,21 @@ export class Session implements Parking {
       // Whoever asks for something next is told why; until then lanes and regions go on without a broker.
     }
     this.#retryDelay = Math.min(2 * this.#retryDelay, RETRY.most);
-    this.#retryLater(this.#retryDelay);
+    // One that is there and silent holds this thread up: it is asked again only after a multiple of that time.
+    const delay = this.#retryDelay + 4 * (performance.now() - begun);
+    this.#retryAt = performance.now() + delay;
+    this.#retryLater(delay);
   }
 
   /** Finds a broker now, for a request that needs one. */
   #reconnect(subject: Subject, deadline: number): Connection {
     for (let delay = RETRY.first;; delay = Math.min(2 * delay, RETRY.most)) {
-      if (this.#recover(deadline, subject.operation)) return this.#connection!;
+      try {
+        if (this.#recover(deadline, subject.operation)) return this.#connection!;
+      } catch (error) {
+        // What the program asked for, not what had to be asked before that.
+        throw error instanceof VmciError ? new VmciError(error.code, { ...subject, reason: error.reason }) : error;
+      }
       if (performance.now() > deadline) throw this.#silent(subject);
       sleep(delay);
     }
@@ -622,14 +709,18 @@ export class Session implements Parking {
 
   /** Connects, greets and announces; `false` when there is nobody to connect to now. */
   #recover(deadline: number, operation: string): boolean {
-    if (this.#connection !== undefined) return true;
-    const connection = this.medium.tryConnect();
-    if (connection === undefined || !this.#greet(connection, deadline, operation)) return false;
-    // Announcing asks the broker, and may find that this one is gone too: then it begins again from there.
-    if (this.#recovering) return true;
+    if (this.#connection === undefined) {
+      const connection = this.medium.tryConnect();
+      if (connection === undefined || !this.#greet(connection, deadline, operation)) return false;
+      this.#unannounced = true;
+    }
+    // Announcing asks the broker, and may find that this one is gone too: then it begins again from there. If it is
+    // broken off, it is done all over: a broker can be told twice.
+    if (this.#ready) return true;
     this.#recovering = true;
     try {
       const lost = this.#announce();
+      this.#unannounced = false;
       for (const hook of this.#recoveredHooks) hook(this.#hello!.pid, lost);
     } finally {
       this.#recovering = false;
@@ -689,6 +780,7 @@ export class Session implements Parking {
     if (this.#closed) return Promise.resolve();
     const last = this.#sayBye();
     this.#closed = true;
+    sessions.delete(this);
     clearTimeout(this.#retryTimer);
     this.waiting.failAll((subject) =>
       new VmciError("INVALID_RESOURCE", { ...subject, reason: "this Vmci was closed meanwhile" })

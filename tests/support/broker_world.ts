@@ -5,11 +5,13 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { type ErrorCodeName, type Handle, VmciError } from "../../mod.ts";
+import { type ErrorCodeName, formatHandle, type Handle, VmciError } from "../../mod.ts";
 import { Broker, type BrokerOptions, type Outcome } from "../../src/fabric/broker.ts";
 import type { Client, Identity } from "../../src/fabric/broker_state.ts";
-import type { BrokerMedium, Packet, RegionAccess, Share } from "../../src/fabric/medium.ts";
+import type { BrokerMedium, RegionAccess, Share } from "../../src/fabric/medium.ts";
 import {
+  type AccessEntry,
+  type GroupMember,
   type InspectTopic,
   type Message,
   type NoticeName,
@@ -40,7 +42,7 @@ export class TestMedium implements BrokerMedium {
   /** The mark below which numbers may be in use. */
   mark = 0;
   /** What fails, and after how many times that it does not. */
-  readonly failing = new Map<Making, number>();
+  readonly failing: Map<Making, number> = new Map();
 
   /** Makes a share as a client does. */
   share(what: string, size?: number, access?: RegionAccess): TestShare {
@@ -109,7 +111,7 @@ export interface Received<N extends NoticeName = NoticeName> {
 
 /** A broker, its medium and its clients. */
 export class BrokerWorld {
-  readonly medium = new TestMedium();
+  readonly medium: TestMedium = new TestMedium();
   readonly broker: Broker;
   readonly #clients = new Map<Client, TestClient>();
   #pids = 0;
@@ -224,16 +226,16 @@ const LARGE: Quota = {
 /** One client, as its own half of the protocol would see the broker. */
 export class TestClient {
   readonly client: Client;
-  readonly attention: TestShare;
   readonly #world: BrokerWorld;
   readonly #replies = new Map<number, { readonly message: Message; readonly shares: readonly TestShare[] }>();
   readonly #notices: ({ readonly notice: NoticeName } & Received)[] = [];
   #requests = 0;
+  /** What the broker told it to keep for the next one, by resource. */
+  kept: Map<string, Kept> = new Map();
 
   constructor(world: BrokerWorld, client: Client) {
     this.#world = world;
     this.client = client;
-    this.attention = new TestShare("attention");
   }
 
   /** Says hello with an attention word, as clients do. */
@@ -244,7 +246,7 @@ export class TestClient {
 
   /** Sends any message; what it hands in is the broker's from here on. */
   sendRaw(message: Message, shares: readonly TestShare[] = []): void {
-    this.#world.deliver(this.#world.broker.handle(this.client, { message, shares } as Packet));
+    this.#world.deliver(this.#world.broker.handle(this.client, { message, shares }));
   }
 
   /** Sends a request, whose reply may come later. */
@@ -335,8 +337,36 @@ export class TestClient {
       return;
     }
     const { notice, ...body } = copy;
+    if (notice === "keep_grant" || notice === "keep_name" || notice === "keep_member") this.#keep(notice, body);
     this.#notices.push({ notice: notice as NoticeName, body: body as unknown as Notices[NoticeName], shares });
   }
+
+  /** What is to be kept of a resource. */
+  keptOf(handle: Handle): Kept {
+    const key = formatHandle(handle);
+    let kept = this.kept.get(key);
+    if (kept === undefined) this.kept.set(key, kept = { grants: new Map(), names: new Set(), members: new Map() });
+    return kept;
+  }
+
+  #keep(notice: "keep_grant" | "keep_name" | "keep_member", body: Record<string, unknown>): void {
+    const { handle, entry, name, member, present } = body as unknown as
+      & Notices["keep_grant"]
+      & Notices["keep_name"]
+      & Notices["keep_member"];
+    const { grants, names, members } = this.keptOf(handle);
+    if (notice === "keep_grant") grants.set(formatHandle(entry.client), entry);
+    else if (notice === "keep_name") names[present ? "add" : "delete"](name);
+    else if (present) members.set(member.context, member);
+    else members.delete(member.context);
+  }
+}
+
+/** What belongs to a resource. */
+export interface Kept {
+  readonly grants: Map<string, AccessEntry>;
+  readonly names: Set<string>;
+  readonly members: Map<number, GroupMember>;
 }
 
 /** A hello that is let in, but for what the test says. */

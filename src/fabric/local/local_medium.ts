@@ -39,9 +39,6 @@ import { decodeMessage, encodeMessage } from "./packet_codec.ts";
 import { describeProcess, RunDirectory } from "./run_directory.ts";
 import { asVmciError } from "./system_failure.ts";
 
-/** Milliseconds a full control socket is waited for before the broker counts as silent. */
-const SEND_PATIENCE = 5000;
-
 /** How a client comes to the fabric of this machine. */
 export interface LocalMediumOptions {
   /** The run directory, or the socket of a daemon; `undefined` for this user's own directory. */
@@ -252,18 +249,18 @@ class LocalConnection implements Connection {
     this.#socket = new PacketSocket(fd);
   }
 
-  send({ message, shares }: Packet): boolean {
-    if (!this.#open) return false;
+  send({ message, shares }: Packet, timeout: number): "sent" | "full" | "closed" {
+    if (!this.#open) return "closed";
     const bytes = encodeMessage(message);
-    const end = performance.now() + SEND_PATIENCE;
+    const end = performance.now() + timeout;
     try {
       while (!this.#socket.send(bytes, shares as number[])) {
-        if (performance.now() > end) return true; // Its reply will not come either, and that is what is reported.
+        if (performance.now() >= end) return "full";
         waitReadable([], 1);
       }
-      return true;
+      return "sent";
     } catch (error) {
-      if (error instanceof SystemError && (error.code === "EPIPE" || error.code === "ECONNRESET")) return false;
+      if (error instanceof SystemError && (error.code === "EPIPE" || error.code === "ECONNRESET")) return "closed";
       throw asVmciError(error, "speak to the broker");
     }
   }

@@ -90,7 +90,9 @@ export class LocalServer {
   readonly #own: Door;
   /** Doors to close once what is being delivered is delivered. */
   readonly #leaving = new Set<Door>();
-  readonly #started = performance.now();
+  /** Milliseconds that survivors have had, and when that was counted. */
+  #recoveryTime = 0;
+  #patrolled = performance.now();
   /** Whether connections wait for want of descriptors. */
   #starved = false;
 
@@ -356,7 +358,11 @@ export class LocalServer {
       for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, EpollEvent.IN);
     }
     if (!this.#broker.recovering) return;
-    if (performance.now() - this.#started > RECOVERY_TIME) this.#deliver(this.#broker.endRecovery());
+    // Time in which this process was stopped is not time that they had.
+    const now = performance.now();
+    this.#recoveryTime += Math.min(now - this.#patrolled, 5 * PATROL);
+    this.#patrolled = now;
+    if (this.#recoveryTime > RECOVERY_TIME) this.#deliver(this.#broker.endRecovery());
     for (const survivor of [...this.#broker.survivors]) {
       if (!this.#isLiving.get(survivor)!()) this.#deliver(this.#broker.survivorGone(survivor));
     }

@@ -157,10 +157,10 @@ class MemoryConnection implements Connection {
     this.#bells[0].ring();
   }
 
-  send(packet: Packet): boolean {
-    if (this.#closed) return false;
+  send(packet: Packet): "sent" | "closed" {
+    if (this.#closed) return "closed";
     this.fabric.deliver(this.fabric.broker.handle(this.#client, packet));
-    return true;
+    return "sent";
   }
 
   receive(): Packet | undefined | "closed" {

@@ -66,9 +66,15 @@ export class SetScene implements AsyncDisposable {
     readonly scene: Scene,
   ) {}
 
-  static async make(directory: FabricDirectory, host: Player, guest: Player, timeout = 20_000): Promise<SetScene> {
-    const half = await host.run(setHost, directory.path, timeout);
-    const guestEndpoint = await guest.run(setGuest, directory.path, half, timeout);
+  /** `patience` says how long the calls of each may take, in milliseconds. */
+  static async make(
+    directory: FabricDirectory,
+    host: Player,
+    guest: Player,
+    patience: (player: Player) => number = () => 20_000,
+  ): Promise<SetScene> {
+    const half = await host.run(setHost, directory.path, patience(host));
+    const guestEndpoint = await guest.run(setGuest, directory.path, half, patience(guest));
     return new SetScene(directory, host, guest, { ...half, guestEndpoint });
   }
 
@@ -99,6 +105,8 @@ export function lookAtAll(s: Stage, socket: string): string[] {
     const show = (topic: string, entry: Record<string, unknown>) => {
       const text = JSON.stringify(entry, (key, value) => {
         if (key === "pid" || key === "receiver") return typeof value === "number" ? "alive" : value;
+        // What was granted on a region that nobody can attach to any more is of no interest.
+        if (key === "grants" && entry.pid === null) return 0;
         if (key === "processes") return (value as unknown[]).length;
         if (key === "resource" && typeof value === "number" && value > 1024) return numbers.get(value) ?? "unknown";
         return value;
@@ -107,7 +115,9 @@ export function lookAtAll(s: Stage, socket: string): string[] {
     };
     const resources = listed("resources");
     // Resources are made in a fixed order, so their numbers, sorted, can be replaced by their ranks.
-    const known = resources.map(({ handle }) => (handle as Handle).resource).filter((it) => it > 1024).sort((a, b) => a - b);
+    const known = resources.map(({ handle }) => (handle as Handle).resource).filter((it) => it > 1024).sort((a, b) =>
+      a - b
+    );
     for (const [rank, number] of known.entries()) numbers.set(number, `#${rank}`);
     for (const entry of resources) show("resource", entry);
     for (const topic of ["contexts", "attachments", "lanes"]) for (const entry of listed(topic)) show(topic, entry);
