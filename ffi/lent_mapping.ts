@@ -22,7 +22,9 @@ const retired: { readonly address: bigint; readonly byteLength: number }[] = [];
 export class LentMapping {
   readonly #address: bigint;
   readonly #byteLength: number;
-  readonly #buffer: WeakRef<ArrayBuffer>;
+  #buffer: WeakRef<ArrayBuffer>;
+  /** Whether a buffer of it was forgotten: it may have been transferred before, and nobody can tell. */
+  #forgotten = false;
   #open = true;
 
   /**
@@ -37,12 +39,18 @@ export class LentMapping {
   }
 
   /**
-   * The buffer to lend.
+   * The buffer to lend; another one when everybody has forgotten the one before.
    *
-   * @returns The buffer, or `undefined` when everybody has forgotten it.
+   * @returns The buffer. It is empty once the mapping is closed.
    */
-  get buffer(): ArrayBuffer | undefined {
-    return this.#buffer.deref();
+  get buffer(): ArrayBuffer {
+    const known = this.#buffer.deref();
+    if (known !== undefined) return known;
+    this.#forgotten = true;
+    const pages = this.#open ? Deno.UnsafePointer.create(this.#address) : null;
+    const buffer = pages === null ? new ArrayBuffer(0) : Deno.UnsafePointerView.getArrayBuffer(pages, this.#byteLength);
+    this.#buffer = new WeakRef(buffer);
+    return buffer;
   }
 
   /**
@@ -57,10 +65,9 @@ export class LentMapping {
     replacePages(this.#address, this.#byteLength);
     this.#open = false;
     const buffer = this.#buffer.deref();
-    // Forgotten buffers may have been transferred before: nobody can tell.
-    if (buffer === undefined) return true;
-    if (buffer.detached) return false;
-    buffer.transfer(0);
+    if (buffer?.detached) return false;
+    buffer?.transfer(0);
+    if (buffer === undefined || this.#forgotten) return true;
     retired.push({ address: this.#address, byteLength: this.#byteLength });
     if (retired.length > RETIRED_MOST) {
       const { address, byteLength } = retired.shift()!;

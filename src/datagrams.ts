@@ -55,7 +55,7 @@ export class Datagrams {
   readonly #anonymous: Outbox;
   /** Mailboxes whose endpoints the program has forgotten without closing them. */
   readonly #forgotten = new FinalizationRegistry<Mailbox>((mailbox) => {
-    if (mailbox.closed) return;
+    if (mailbox.closed || this.#session.isNamed("DATAGRAM", mailbox.handle)) return;
     mailbox.destroy();
     this.#emit({ type: "forgotten", resource: "DATAGRAM", handle: mailbox.handle });
   });

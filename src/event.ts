@@ -90,6 +90,7 @@ export interface BufferTransferredEvent {
 
 /**
  * The program forgot a resource of its own without closing it, and the garbage collector found it: it was closed for it.
+ * A resource that has a name is never forgotten: others can find it.
  */
 export interface ForgottenEvent {
   /** What happened. */

@@ -100,8 +100,8 @@ export class Region implements Disposable {
     this.#owner = owner;
     this.#attachment = attachment;
     // From here on the views keep the buffers alive.
-    this.#bytes = new Uint8Array(attachment.memory.view!, 0, size);
-    this.#truth = new Uint8Array(attachment.memory.truth!, 0, size);
+    this.#bytes = new Uint8Array(attachment.memory.view, 0, size);
+    this.#truth = new Uint8Array(attachment.memory.truth, 0, size);
     this.#access = {
       words: new Int32Array(this.#truth.buffer, 0, size >> 2),
       check: (operation, writes) => this.#check(operation, writes),

@@ -62,9 +62,7 @@ export class SharedMemory {
   readonly #watchers = new Map<string, Set<number>>();
   readonly #owner: RegionOwner;
   /** Memory whose every view the program has forgotten, without having detached. */
-  readonly #forgotten = new FinalizationRegistry<Attachment>(({ handle, memory }) => {
-    this.#reclaim(handle, memory);
-  });
+  readonly #forgotten = new FinalizationRegistry<Attachment>((attachment) => this.#reclaim(attachment));
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session, emit: (event: VmciEvent) => void) {
@@ -201,7 +199,6 @@ export class SharedMemory {
     const operation = "sharedMemory.attach";
     assertHandle(operation, handle);
     const known = this.#attachments.get(formatHandle(handle));
-    if (known?.shared !== undefined && known.shared.view === undefined) this.#reclaim(handle, known.shared);
     const { result, shares } = this.#session.request({ operation, handle }, "attach", { handle });
     const { medium } = this.#session;
     let memory: RegionMemory;
@@ -241,16 +238,15 @@ export class SharedMemory {
     }
     const attachment: Attachment = { handle, memory, attached: true };
     attachments.all.add(attachment);
-    this.#forgotten.register(memory.view!, attachment, attachment);
+    this.#forgotten.register(memory.view, attachment, attachment);
     return new Region(this.#owner, attachment, size, writable);
   }
 
-  /** The program can reach nothing of this memory any more: it is detached for it. */
-  #reclaim(handle: Handle, memory: RegionMemory): void {
-    const { all } = this.#attachments.get(formatHandle(handle)) ?? { all: new Set<Attachment>() };
-    const forgotten = [...all].filter((attachment) => attachment.memory === memory);
-    if (forgotten.length === 0) return;
-    for (const attachment of forgotten) this.#detach(attachment);
+  /** The program can reach nothing of this memory any more: it is detached for it, unless others can find it. */
+  #reclaim(attachment: Attachment): void {
+    const { handle } = attachment;
+    if (!attachment.attached || this.#session.isNamed("SHAREDMEM", handle)) return;
+    this.#detach(attachment);
     this.#emit({ type: "forgotten", resource: "SHAREDMEM", handle });
   }
 

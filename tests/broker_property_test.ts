@@ -2,14 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import {
-  contextHandle,
-  formatHandle,
-  type Handle,
-  INVALID_HANDLE,
-  type PrivilegeName,
-  validPrivileges,
-} from "../mod.ts";
+import { contextHandle, formatHandle, type Handle, INVALID_HANDLE, validPrivileges } from "../mod.ts";
 import { slotSurvivor } from "../src/fabric/broker.ts";
 import type { Quota } from "../src/fabric/quota.ts";
 import { BrokerModel, type ModelResource, type Process, Refused } from "./support/broker_model.ts";

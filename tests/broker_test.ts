@@ -317,6 +317,29 @@ describe("broker: shares", () => {
     assert(guest.ask("open_lane", { source: INVALID_HANDLE, destination: mailbox }).fresh);
   });
 
+  it("who watches a region is introduced to those who can write it, as long as he is attached", () => {
+    const world = new BrokerWorld();
+    const [host, guest, third] = [world.join(), world.join(VM), world.join(VM)];
+    const handle = host.region();
+    allow(host, handle, VM, "SM_ATTACH");
+    guest.refused("INVALID_ARGS", "watch_region", { handle });
+    guest.ask("attach", { handle });
+    for (let i = 0; i < 2; i++) guest.ask("watch_region", { handle });
+    assertEquals([host.pending, guest.pending], [["keep_grant", "region_peer", "peer", "watcher"], ["peer"]]);
+    third.ask("attach", { handle });
+    assertEquals(third.take("watcher").map(({ body }) => body), [{ handle, peer: guest.client.number }]);
+    for (const client of [third, guest]) client.ask("detach", { handle });
+    third.ask("attach", { handle });
+    assertEquals(third.take("watcher"), []);
+    // Where only its creator writes, nobody else needs to ring.
+    const creators = host.region(4096, "creator");
+    allow(host, creators, VM, "SM_ATTACH");
+    for (const client of [guest, third]) client.ask("attach", { handle: creators });
+    host.take("watcher");
+    guest.ask("watch_region", { handle: creators });
+    assertEquals([host.take("watcher").length, third.take("watcher").length], [1, 0]);
+  });
+
   it("a lane that is asked for again takes the place of the one before", () => {
     const world = new BrokerWorld();
     const host = world.join();
@@ -990,6 +1013,33 @@ describe("broker: recovery", () => {
     receiver.ask("announce_lane", lane(4000, false));
     assertEquals(closed(receiver), [[4000, "ended"]]);
     assertEquals(world.inspect("lanes"), []);
+  });
+
+  it("a lane between two who come late is closed", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST });
+    const [receiver, sender] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+    const destination = handleOf(HOST_CONTEXT, 3000);
+    assert(announce(receiver, "DATAGRAM", destination));
+    const lane = { lane: 4000, source: INVALID_HANDLE, destination };
+    sender.ask("announce_lane", { ...lane, sender: true });
+    receiver.ask("announce_lane", { ...lane, sender: false });
+    assertEquals([sender, receiver].map((it) => it.take("lane_closed").length), [1, 1]);
+    assertEquals(world.inspect("lanes"), []);
+  });
+
+  it("groups count in the order in which they were joined, not announced", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: survivors(1, 2) });
+    const [owner, member] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+    const [later, sooner] = [handleOf(HOST_CONTEXT, 3000), handleOf(HOST_CONTEXT, 3001)];
+    for (const [order, group] of [[9, later], [5, sooner]] as const) {
+      assert(announce(owner, "GROUP", group));
+      owner.ask("announce_entries", entries("GROUP", group, { members: [{ context: VM, canAssign: false, order }] }));
+    }
+    for (const client of [owner, member]) client.ask("announced", {});
+    const resource = owner.endpoint();
+    owner.ask("grant", { resource, client: later, allow: ["DG_SEND"], deny: [] });
+    owner.ask("grant", { resource, client: sooner, allow: [], deny: ["DG_SEND"] });
+    assertEquals(owner.ask("check", { resource, client: contextHandle(VM), privilege: "DG_SEND" }).decidedBy, sooner);
   });
 
   it("a late survivor keeps what nobody else has taken", () => {

@@ -440,10 +440,8 @@ export class Broker {
         this.#notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
         return {};
       }
-      const lane: Lane = { number: args.lane, source: args.source, sender, destination };
-      this.#addLane(lane);
-      // While others still announce what they granted, nobody can say; it is looked at when all have.
-      if (!this.recovering) this.#recheckLanes([lane]);
+      this.#addLane({ number: args.lane, source: args.source, sender, destination });
+      // Whether it is still allowed is looked at when all have announced what they granted.
       return {};
     },
 

@@ -38,11 +38,11 @@ export interface SharedPages {
 export interface RegionMemory {
   /**
    * What the program gets. A reader's stray write to it stays his own, where the medium can see to that. It is not kept
-   * alive here: `undefined` when the program has forgotten it.
+   * alive here: when the program forgets it, the collector may say so.
    */
-  readonly view: ArrayBuffer | undefined;
+  readonly view: ArrayBuffer;
   /** What the library reads: never written to by a reader. The same as `view` for a writer. */
-  readonly truth: ArrayBuffer | undefined;
+  readonly truth: ArrayBuffer;
   /** Gives the mappings back. `false` when the program had transferred `view` away, so that its range stays in use. */
   close(): boolean;
 }

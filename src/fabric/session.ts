@@ -75,6 +75,18 @@ interface Kept extends KeptResource {
 
 type NoticeHandler<N extends NoticeName> = (body: Notices[N], shares: readonly Share[]) => void;
 
+/** A hello that was said and not answered yet. */
+interface Greeting {
+  readonly connection: Connection;
+  readonly id: number;
+}
+
+/**
+ * Milliseconds that a search for the next broker, which nobody waits for, may hold the thread up: until it answers, and
+ * for what it is then told.
+ */
+const PATIENCE = { greeting: 100, announcing: 1000 };
+
 /** So often a busy thread that only sends asks the kernel whether the broker is gone. */
 const HANG_UP_CHECK = 4096;
 
@@ -135,6 +147,9 @@ export class Session implements Parking {
   #hello: Results["hello"] | undefined;
   /** How many brokers took this client in. */
   #generation = 0;
+  #greeting: Greeting | undefined;
+  /** Milliseconds that a request may take now. */
+  #patience: number;
   /** Whether the broker does not know yet what this client has. */
   #unannounced = false;
   /** Whether a request is under way: what arrives then is for it. */
@@ -153,6 +168,7 @@ export class Session implements Parking {
   private constructor(medium: Medium, options: SessionOptions) {
     this.medium = medium;
     this.#options = options;
+    this.#patience = options.timeout;
     const { attention, share } = medium.createAttention();
     this.#attentionWord = attention;
     this.#attentionShare = share;
@@ -272,7 +288,7 @@ export class Session implements Parking {
     shares: readonly Share[] = [],
   ): Reply<O> {
     this.assertOpen(subject.operation, subject.handle);
-    const deadline = performance.now() + this.#options.timeout;
+    const deadline = performance.now() + this.#patience;
     let sent: Requests[O] = args;
     for (;;) {
       const connection = this.#ready ? this.#connection! : this.#reconnect(subject, deadline);
@@ -309,29 +325,46 @@ export class Session implements Parking {
     shares: readonly Share[],
     deadline: number,
   ): Packet | undefined | "closed" {
+    const id = this.#ask(connection, op, args, shares, deadline);
+    if (id === "closed") return id;
+    // Without room for it there is nothing that could be answered late.
+    if (id === "full") return undefined;
+    const packet = this.#awaitReply(connection, id, deadline);
+    if (packet === undefined) this.#overdue.set(id, { op, args });
+    return packet;
+  }
+
+  /** Sends a request; answers its id. */
+  #ask<O extends Operation>(
+    connection: Connection,
+    op: O,
+    args: Requests[O],
+    shares: readonly Share[],
+    deadline: number,
+  ): number | "full" | "closed" {
     const id = ++this.#requests;
+    this.#flush(connection, deadline);
+    const sent = connection.send({ message: { id, op, args }, shares }, Math.max(0, deadline - performance.now()));
+    return sent === "sent" ? id : sent;
+  }
+
+  /** Waits for the reply of that id; `undefined` when it does not come in time. */
+  #awaitReply(connection: Connection, id: number, deadline: number): Packet | undefined | "closed" {
     const nested = this.#exchanging;
     this.#exchanging = true;
     try {
-      this.#flush(connection, deadline);
       const left = () => Math.max(0, deadline - performance.now());
-      const sent = connection.send({ message: { id, op, args }, shares }, left());
-      if (sent === "closed") return sent;
-      // Without room for it there is nothing that could be answered late.
-      if (sent === "full") return undefined;
       for (;;) {
         const packet = connection.receive(sessions.size > 1 ? Math.min(left(), OTHERS_TURN) : left());
         if (packet === "closed") return packet;
         if (packet === undefined) {
-          if (left() > 0) {
-            this.#mindOthers();
-            continue;
-          }
-          this.#overdue.set(id, { op, args });
-          return undefined;
+          if (left() === 0) return undefined;
+          this.#mindOthers();
+        } else if (packet.message.id === id) {
+          return packet;
+        } else {
+          this.#arrived.push(packet);
         }
-        if (packet.message.id === id) return packet;
-        this.#arrived.push(packet);
       }
     } finally {
       this.#exchanging = nested;
@@ -576,6 +609,11 @@ export class Session implements Parking {
     });
   }
 
+  /** Whether others can find a resource of this client by a name, so that it is in use though the program forgot it. */
+  isNamed(type: ResourceTypeName, handle: Handle): boolean {
+    return (this.#kept.get(key(type, handle))?.names.size ?? 0) > 0;
+  }
+
   /** Forgets a resource of this client, and releases its share. */
   forget(type: ResourceTypeName, handle: Handle): void {
     const share = this.#kept.get(key(type, handle))?.share;
@@ -590,16 +628,42 @@ export class Session implements Parking {
     let delay = RETRY.first;
     for (;;) {
       signal?.throwIfAborted();
-      const connection = this.medium.tryConnect();
-      if (connection !== undefined && this.#greet(connection, deadline, "openVmci")) return;
+      if (this.#greet(deadline, "openVmci")) return;
       if (performance.now() > deadline) throw this.#silent({ operation: "openVmci" });
       await pause(delay, signal);
       delay = Math.min(2 * delay, RETRY.most);
     }
   }
 
-  /** Says hello; `false` when the broker went away before it answered. */
-  #greet(connection: Connection, deadline: number, operation: string): boolean {
+  /**
+   * Connects and says hello, or waits on for the answer to the hello that was said before.
+   *
+   * @returns `false` when there is nobody to connect to now, or the broker went away before it answered.
+   * @throws {VmciError} UNAVAILABLE when it does not answer in time; then the next call waits on.
+   */
+  #greet(deadline: number, operation: string): boolean {
+    const greeting = this.#greeting ??= this.#sayHello(deadline);
+    if (greeting === undefined) return false;
+    const { connection, id } = greeting;
+    const packet = this.#awaitReply(connection, id, deadline);
+    if (packet === undefined) throw this.#silent({ operation });
+    this.#greeting = undefined;
+    if (packet === "closed") {
+      connection.close();
+      return false;
+    }
+    const error = replyError(packet.message);
+    if (error !== undefined || packet.incomplete) {
+      connection.close();
+      throw new VmciError(error?.code ?? "NO_RESOURCES", { operation, reason: error?.reason ?? OUT_OF_DESCRIPTORS });
+    }
+    this.#welcomed(connection, packet);
+    return true;
+  }
+
+  #sayHello(deadline: number): Greeting | undefined {
+    const connection = this.medium.tryConnect();
+    if (connection === undefined) return undefined;
     const { context, flags, observer } = this.#options;
     const args: Requests["hello"] = {
       protocol: PROTOCOL_VERSION,
@@ -612,17 +676,13 @@ export class Session implements Parking {
       ticket: this.#hello?.ticket ?? null,
       observer,
     };
-    const packet = this.#exchange(connection, "hello", args, [this.#attentionShare], deadline);
-    if (packet === undefined || packet === "closed") {
-      connection.close();
-      if (packet === undefined) throw this.#silent({ operation });
-      return false;
-    }
-    const error = replyError(packet.message);
-    if (error !== undefined || packet.incomplete) {
-      connection.close();
-      throw new VmciError(error?.code ?? "NO_RESOURCES", { operation, reason: error?.reason ?? OUT_OF_DESCRIPTORS });
-    }
+    const id = this.#ask(connection, "hello", args, [this.#attentionShare], deadline);
+    if (typeof id === "number") return { connection, id };
+    connection.close();
+    return undefined;
+  }
+
+  #welcomed(connection: Connection, packet: Packet): void {
     const [notice, bell] = packet.shares;
     this.#hello = packet.message.result as Results["hello"];
     this.#generation++;
@@ -641,7 +701,6 @@ export class Session implements Parking {
         this.waiting.wake();
       },
     );
-    return true;
   }
 
   /** The broker is gone. */
@@ -676,21 +735,26 @@ export class Session implements Parking {
   /** Tries once to find a broker, and if there is none, sees to it that this is tried again. */
   #retry(): void {
     if (this.#closed || this.#ready || this.#recovering) return;
-    const begun = performance.now();
-    if (begun < this.#retryAt) return;
+    if (performance.now() < this.#retryAt) return;
+    // What it owes may have come: nothing else tells.
+    if (this.#connection !== undefined) this.#drain();
+    const { timeout } = this.#options;
+    this.#patience = Math.min(timeout, PATIENCE.announcing);
     try {
-      if (this.#recover(begun + this.#options.timeout, "find the broker")) {
+      // A broker that owes answers is asked nothing more: it would hold this thread up again.
+      const owed = this.#connection !== undefined && this.#overdue.size > 0;
+      if (!owed && this.#recover(performance.now() + Math.min(timeout, PATIENCE.greeting), "find the broker")) {
         this.#retryDelay = RETRY.first;
         return;
       }
     } catch {
       // Whoever asks for something next is told why; until then lanes and regions go on without a broker.
+    } finally {
+      this.#patience = timeout;
     }
     this.#retryDelay = Math.min(2 * this.#retryDelay, RETRY.most);
-    // One that is there and silent holds this thread up: it is asked again only after a multiple of that time.
-    const delay = this.#retryDelay + 4 * (performance.now() - begun);
-    this.#retryAt = performance.now() + delay;
-    this.#retryLater(delay);
+    this.#retryAt = performance.now() + this.#retryDelay;
+    this.#retryLater(this.#retryDelay);
   }
 
   /** Finds a broker now, for a request that needs one. */
@@ -710,8 +774,7 @@ export class Session implements Parking {
   /** Connects, greets and announces; `false` when there is nobody to connect to now. */
   #recover(deadline: number, operation: string): boolean {
     if (this.#connection === undefined) {
-      const connection = this.medium.tryConnect();
-      if (connection === undefined || !this.#greet(connection, deadline, operation)) return false;
+      if (!this.#greet(deadline, operation)) return false;
       this.#unannounced = true;
     }
     // Announcing asks the broker, and may find that this one is gone too: then it begins again from there. If it is
@@ -786,6 +849,7 @@ export class Session implements Parking {
       new VmciError("INVALID_RESOURCE", { ...subject, reason: "this Vmci was closed meanwhile" })
     );
     this.waiting.close();
+    this.#greeting?.connection.close();
     this.#connection?.close();
     this.#connection = undefined;
     this.#notice?.close();

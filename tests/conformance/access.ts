@@ -222,10 +222,13 @@ export const access: Facet = (test) => {
     const grantTo = (group: Handle) => guest.access.addClientPrivileges(handle, group, { allow: ["DG_SEND"] });
     const group = host.access.createGroup();
     await fails("NO_ACCESS", () => grantTo(group.handle), { operation: "access.addClientPrivileges", handle });
+    const check = () => host.access.checkClientPrivilege(group.handle, GUEST, "ASSIGN_CLIENT");
     group.add(VM);
     await fails("NO_ACCESS", () => grantTo(group.handle));
+    assertEquals(check(), decision(false, "own", GUEST));
     group.add(VM, { canAssign: true });
     await grantTo(group.handle);
+    assertEquals(check(), decision(true, "own", GUEST));
     host.access.addClientPrivileges(group.handle, GUEST, { deny: ["ASSIGN_CLIENT"] });
     await fails("NO_ACCESS", () => grantTo(group.handle));
     group.remove(VM);

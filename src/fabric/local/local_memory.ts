@@ -24,11 +24,11 @@ export class SharedRegion implements RegionMemory {
     this.#mapping = new LentMapping(mapping);
   }
 
-  get view(): ArrayBuffer | undefined {
+  get view(): ArrayBuffer {
     return this.#mapping.buffer;
   }
 
-  get truth(): ArrayBuffer | undefined {
+  get truth(): ArrayBuffer {
     return this.#mapping.buffer;
   }
 
@@ -47,7 +47,7 @@ export class ReaderRegion implements RegionMemory {
     this.#truth = truth;
   }
 
-  get view(): ArrayBuffer | undefined {
+  get view(): ArrayBuffer {
     return this.#view.buffer;
   }
 
