@@ -7,6 +7,8 @@ import { makeRunDirectory } from "./support/media.ts";
 
 const TIMES = 10_000;
 
+const THREADS = 50;
+
 /** More closings than mappings linger after they were closed. */
 const WARM_UP = 1_200;
 
@@ -51,8 +53,11 @@ Deno.test("leaks: starting and ending the broker's thread", async () => {
   };
   await cycle();
   const before = held();
-  for (let i = 0; i < 20; i++) await cycle();
-  assertEquals(held(), before);
+  for (let i = 0; i < THREADS; i++) await cycle();
+  // Deno gives a thread's own descriptors back a moment after it has said that the thread ended: those of the last few
+  // may still be there, but not one of each.
+  assert(held().descriptors - before.descriptors < THREADS);
+  assertEquals(held().mappings, before.mappings);
   await Deno.remove(device, { recursive: true });
 });
 

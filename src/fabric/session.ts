@@ -75,6 +75,9 @@ interface Kept extends KeptResource {
 
 type NoticeHandler<N extends NoticeName> = (body: Notices[N], shares: readonly Share[]) => void;
 
+/** The broker went away while it was told what this client has. */
+class BrokerGone extends Error {}
+
 /** A hello that was said and not answered yet. */
 interface Greeting {
   readonly connection: Connection;
@@ -145,8 +148,6 @@ export class Session implements Parking {
   /** The broker's bell. */
   #bell: Bell | undefined;
   #hello: Results["hello"] | undefined;
-  /** How many brokers took this client in. */
-  #generation = 0;
   #greeting: Greeting | undefined;
   /** Milliseconds that a request may take now. */
   #patience: number;
@@ -295,6 +296,8 @@ export class Session implements Parking {
       const packet = this.#exchange(connection, op, sent, shares, deadline);
       if (packet === "closed") {
         this.#lost(connection);
+        // What is announced to one broker is not for the next, which must be told all from the beginning.
+        if (this.#recovering) throw new BrokerGone();
         // What the broker did before it died may have survived it in what others announce.
         if (REPEATABLE.has(op)) sent = { ...args, repeated: true };
         continue;
@@ -404,7 +407,7 @@ export class Session implements Parking {
   #silent(subject: Subject): VmciError {
     return new VmciError("UNAVAILABLE", {
       ...subject,
-      reason: `the broker did not answer within ${this.#options.timeout} ms: ${this.medium.explainSilence()}`,
+      reason: `the broker did not answer within ${this.#patience} ms: ${this.medium.explainSilence()}`,
     });
   }
 
@@ -685,7 +688,6 @@ export class Session implements Parking {
   #welcomed(connection: Connection, packet: Packet): void {
     const [notice, bell] = packet.shares;
     this.#hello = packet.message.result as Results["hello"];
-    this.#generation++;
     this.#connection = connection;
     this.#notice = this.medium.openWord(notice!);
     this.#noticeWord = this.#notice.word;
@@ -771,53 +773,46 @@ export class Session implements Parking {
     }
   }
 
-  /** Connects, greets and announces; `false` when there is nobody to connect to now. */
+  /** Connects, greets and announces; `false` when there is nobody to connect to now, or it went away meanwhile. */
   #recover(deadline: number, operation: string): boolean {
     if (this.#connection === undefined) {
       if (!this.#greet(deadline, operation)) return false;
       this.#unannounced = true;
     }
-    // Announcing asks the broker, and may find that this one is gone too: then it begins again from there. If it is
-    // broken off, it is done all over: a broker can be told twice.
+    // If announcing is broken off it is done all over: a broker can be told twice.
     if (this.#ready) return true;
     this.#recovering = true;
     try {
       const lost = this.#announce();
       this.#unannounced = false;
       for (const hook of this.#recoveredHooks) hook(this.#hello!.pid, lost);
+      return true;
+    } catch (error) {
+      if (error instanceof BrokerGone) return false;
+      throw error;
     } finally {
       this.#recovering = false;
     }
-    return true;
   }
 
   #announce(): Handle[] {
     const operation = "announce";
     const lost: Handle[] = [];
-    let generation: number;
-    do {
-      generation = this.#generation;
-      lost.length = 0;
-      for (const kept of [...this.#kept.values()]) {
-        const { type, handle, size, creatorOnly, ticket, share } = kept;
-        const shares = share === undefined ? [] : [share];
-        const { result } = this.request(
-          { operation },
-          "announce_resource",
-          { type, handle, size, creatorOnly, ticket },
-          shares,
-        );
-        if (result.accepted) {
-          this.#announceEntries(kept);
-        } else {
-          lost.push(handle);
-          kept.gone();
-        }
+    for (const kept of [...this.#kept.values()]) {
+      const { type, handle, size, creatorOnly, ticket, share } = kept;
+      const shares = share === undefined ? [] : [share];
+      const resource = { type, handle, size, creatorOnly, ticket };
+      const { accepted } = this.request({ operation }, "announce_resource", resource, shares).result;
+      if (accepted) {
+        this.#announceEntries(kept);
+      } else {
+        lost.push(handle);
+        kept.gone();
       }
-      for (const announcer of this.#announcers) announcer();
-      for (const peers of pages([...this.#peers.keys()])) this.request({ operation }, "announce_peers", { peers });
-      this.request({ operation }, "announced", {});
-    } while (this.#generation !== generation);
+    }
+    for (const announcer of this.#announcers) announcer();
+    for (const peers of pages([...this.#peers.keys()])) this.request({ operation }, "announce_peers", { peers });
+    this.request({ operation }, "announced", {});
     return lost;
   }
 

@@ -51,7 +51,7 @@ const everyCall: Readonly<Record<string, (vmci: Vmci, name: string) => unknown>>
 };
 
 /** See the module's comment. */
-export const discovery: Facet = (test) => {
+export const discovery: Facet = (test, traits) => {
   // --- Register and Lookup --------------------------------------------------------------------------------------------
 
   test("what one registers the other looks up", async (fabric) => {
@@ -331,6 +331,23 @@ export const discovery: Facet = (test) => {
     host.close();
     assertEquals(await ended, { done: true, value: undefined });
   });
+
+  // The same everywhere, and quick only where no process is asked.
+  if (!traits.concurrent) {
+    test("who does not read is told how much was dropped", async (fabric) => {
+      const host = await fabric.open();
+      const { handle } = host.datagrams.create();
+      const changes = host.discovery.watch("x");
+      for (let i = 0; i < 32768 + 5; i++) {
+        host.discovery.register("x", handle);
+        host.discovery.unregister("x");
+      }
+      for (let i = 0; i < 65536; i++) await changes.next();
+      const { reason } = await fails("NO_RESOURCES", () => changes.next(), { operation: "discovery.watch" });
+      assertEquals(reason, "10 events were dropped, since 65536 were not read");
+      assertEquals(await changes.next(), { done: true, value: undefined });
+    });
+  }
 
   test("nothing works on a closed Vmci", async (fabric) => {
     const host = await fabric.open();
