@@ -92,7 +92,12 @@ export class Inbox {
         continue;
       }
       lanes.splice(this.#turn, 1);
-      for (const other of lanes) if (other.before === lane) other.before = undefined;
+      for (const next of lanes) {
+        if (next.before !== lane) continue;
+        next.before = undefined;
+        // It may have been passed over.
+        left = lanes.length + 1;
+      }
       this.#laneDone(lane, size !== -1);
       lane.close();
     }

@@ -6,7 +6,7 @@
 
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
-import { formatHandle, type Handle, isHandle } from "./handle.ts";
+import { type ContextId, formatHandle, type Handle, isHandle } from "./handle.ts";
 import { MAX_REGION_SIZE } from "./limits.ts";
 import { type Attachment, Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
@@ -60,6 +60,8 @@ export class SharedMemory {
   readonly #attachments = new Map<string, Attachments>();
   /** Whom to ring when a region changes. The broker may say so before its reply to an attach. */
   readonly #watchers = new Map<string, Set<number>>();
+  /** The contexts of the other processes attached to each region, as often as they are. */
+  readonly #peers = new Map<string, ContextId[]>();
   readonly #owner: RegionOwner;
   /** Memory whose every view the program has forgotten, without having detached. */
   readonly #forgotten = new FinalizationRegistry<Attachment>((attachment) => this.#reclaim(attachment));
@@ -80,6 +82,12 @@ export class SharedMemory {
       if (watchers === undefined) this.#watchers.set(key, new Set([peer]));
       else watchers.add(peer);
     });
+    session.on("region_peer", ({ handle, context, attached }) => {
+      const peers = this.#peers.get(formatHandle(handle));
+      if (attached) peers?.push(context);
+      else if (peers?.includes(context)) peers.splice(peers.indexOf(context), 1);
+    });
+    session.on("region_peers", ({ handle, contexts }) => this.#peersAre(handle, contexts));
     session.on("resource_gone", ({ type, handle }) => {
       const attachments = this.#attachments.get(formatHandle(handle));
       // A new broker tells again what the one before may have told.
@@ -144,6 +152,7 @@ export class SharedMemory {
     const handle = Object.freeze(result.handle);
     const { ticket, attachment } = result;
     this.#session.keep({ type: "SHAREDMEM", handle, size, creatorOnly, ticket, share, gone: () => {} });
+    this.#peers.set(formatHandle(handle), []);
     return this.#add(
       handle,
       { size, creatorOnly, writable: true, attachment },
@@ -211,7 +220,10 @@ export class SharedMemory {
       }
     } catch (error) {
       this.#session.tell("detach", { handle });
-      if (known === undefined) this.#watchers.delete(formatHandle(handle));
+      if (known === undefined) {
+        this.#watchers.delete(formatHandle(handle));
+        this.#peers.delete(formatHandle(handle));
+      }
       throw error;
     }
     const frozen = Object.freeze({ context: handle.context, resource: handle.resource });
@@ -222,6 +234,18 @@ export class SharedMemory {
     for (const { all } of [...this.#attachments.values()]) {
       for (const attachment of [...all]) this.#detach(attachment);
     }
+  }
+
+  /** Those that went, or came, while nobody was the broker are missed, or new, and told. */
+  #peersAre(handle: Handle, contexts: readonly ContextId[]): void {
+    const gone = this.#peers.get(formatHandle(handle));
+    this.#peers.set(formatHandle(handle), [...contexts]);
+    if (gone === undefined) return;
+    for (const context of contexts) {
+      if (gone.includes(context)) gone.splice(gone.indexOf(context), 1);
+      else this.#emit({ type: "peer-attached", handle, context });
+    }
+    for (const context of gone) this.#emit({ type: "peer-detached", handle, context });
   }
 
   #add(
@@ -272,6 +296,7 @@ export class SharedMemory {
       if (last) {
         this.#attachments.delete(key);
         this.#watchers.delete(key);
+        this.#peers.delete(key);
       }
       // Further attachments of a creator that alone may write share one mapping.
       const sharedStill = [...attachments.all].some((other) => other.memory === memory);

@@ -325,7 +325,10 @@ describe("broker: shares", () => {
     guest.refused("INVALID_ARGS", "watch_region", { handle });
     guest.ask("attach", { handle });
     for (let i = 0; i < 2; i++) guest.ask("watch_region", { handle });
-    assertEquals([host.pending, guest.pending], [["keep_grant", "region_peer", "peer", "watcher"], ["peer"]]);
+    assertEquals([host.pending, guest.pending], [
+      ["keep_grant", "region_peer", "peer", "watcher"],
+      ["region_peers", "peer"],
+    ]);
     third.ask("attach", { handle });
     assertEquals(third.take("watcher").map(({ body }) => body), [{ handle, peer: guest.client.number }]);
     for (const client of [third, guest]) client.ask("detach", { handle });

@@ -1,7 +1,7 @@
 /** What only the fabric of this machine has: where it is, what lasts beyond it, and what the kernel may refuse. */
 
 import { assertEquals, assertGreater, assertStringIncludes } from "@std/assert";
-import { type OpenOptions, openVmci, type Vmci } from "../mod.ts";
+import { contextHandle, type OpenOptions, openVmci, type Vmci } from "../mod.ts";
 import { withFailures } from "./ffi/support.ts";
 import { text } from "./conformance/suite.ts";
 import { fails, failsSync } from "./support/failure.ts";
@@ -109,6 +109,31 @@ Deno.test("fabric: a program that forgets to close ends, and what it had goes", 
   assertEquals(await run(forgetful, { VMCI_FABRIC: directory.path }), { code: 0, output: "done\n", errors: "" });
   assertEquals((await events.next()).value, { type: "context-removed", context: 16 });
   assertEquals(host.discovery.list("forgotten"), []);
+});
+
+/** How many lanes this process has mapped. */
+async function mappedLanes(): Promise<number> {
+  const maps = await Deno.readTextFile("/proc/self/maps");
+  return maps.split("\n").filter((line) => line.includes("memfd:vmci-lane")).length;
+}
+
+Deno.test("fabric: a lane that was closed is unmapped on both sides, once it is read", async () => {
+  await using directory = await runDirectory();
+  await using host = await openVmci({ device: directory.path });
+  await using guest = await openVmci({ device: directory.path, contextId: 16 });
+  using mailbox = host.datagrams.create();
+  const before = await mappedLanes();
+  const client = contextHandle(16);
+  for (let i = 0; i < 5; i++) {
+    host.access.addClientPrivileges(mailbox.handle, client, { allow: ["DG_SEND"] });
+    guest.datagrams.sendTo(mailbox.handle, new Uint8Array(1));
+    assertEquals([mailbox.tryReceive()?.payload.length, await mappedLanes()], [1, before + 2]);
+    guest.datagrams.sendTo(mailbox.handle, new Uint8Array(2));
+    host.access.removeAllClientPrivileges(mailbox.handle, client);
+    failsSync("NO_ACCESS", () => guest.datagrams.sendTo(mailbox.handle, new Uint8Array(1)));
+    assertEquals([mailbox.tryReceive()?.payload.length, mailbox.tryReceive()], [2, undefined]);
+    assertEquals(await mappedLanes(), before);
+  }
 });
 
 /** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */

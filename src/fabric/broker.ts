@@ -121,6 +121,9 @@ export const PUBLIC_GROUP: Handle = Object.freeze({ context: HOST_CONTEXT, resou
 /** Numbers are reserved in blocks of so many before the first of them is used. */
 const NUMBER_BLOCK = 1024;
 
+/** Of more processes attached to one region nobody is told who they all are. */
+const MOST_REGION_PEERS = 4096;
+
 const PAGE = 4096;
 
 /** What must not be answered from incomplete knowledge even where the answer would be yes. */
@@ -287,14 +290,14 @@ export class Broker {
 
   /** Runs a request and replies to it; takes out of `shares` what it keeps. */
   #answer(client: Client, request: CheckedRequest, shares: Share[]): void {
-    const deferrable = this.recovering && !neverDeferred.has(request.op);
-    if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
     if (client.number === 0 && request.op !== "hello") {
       return this.#refuse(client, request.id, refusal("INVALID_ARGS", "say hello first"), request);
     }
     if (client.observer && !forObservers.has(request.op)) {
       return this.#refuse(client, request.id, refusal("NO_ACCESS", "an observer only looks"), request);
     }
+    const deferrable = this.recovering && !neverDeferred.has(request.op);
+    if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
     // Answering one request may be what others have waited for: each has shares of its own.
     const outer = this.#replyShares;
     this.#replyShares = [];
@@ -354,6 +357,7 @@ export class Broker {
       client.attention = shares.shift()!;
       this.#clients.set(client.number, client);
       if (!client.observer) this.#enter(client, context);
+      if (before !== null && client.identity.privileged && !client.observer) this.#restoreFlags(context, args.flags);
       // Who lived under no broker before has nothing to announce.
       if (before === null) this.#expectNoMore(client.survivor);
       const { pid, kind, version } = this.#options;
@@ -370,8 +374,7 @@ export class Broker {
       // It may have been told before, if its announcing was broken off.
       if (known?.owner === client) return { accepted: true };
       if ((handle.context !== context.id && !wellKnown) || known?.owner !== undefined) return { accepted: false };
-      // A number that nobody was given would be given to somebody else.
-      if (!wellKnown && handle.resource >= this.#nextNumber) return { accepted: false };
+      if (!wellKnown && !this.#wasGiven(handle.resource)) return { accepted: false };
       if (!this.#believes(client, claim, args.ticket)) return { accepted: false };
       if (type === "SHAREDMEM") {
         const region = this.#announcedRegion(client, args, shares);
@@ -416,13 +419,26 @@ export class Broker {
       // If its creator has not announced yet, or is gone, nobody new can attach.
       const region = this.#resources.region(args.handle) ??
         new Region(args.handle, args.handle.context, undefined, undefined, args.size, writers(args));
-      if (region.size !== args.size || args.count === 0) return { accepted: false };
+      if (region.size !== args.size || args.count === 0 || !this.#wasGiven(args.handle.resource)) {
+        return { accepted: false };
+      }
       this.#resources.add(region);
+      if (!this.recovering && !client.attachments.has(region)) {
+        // The others were told that it is gone.
+        const { id } = contextOf(client);
+        for (const other of region.attachments.keys()) {
+          this.#notify(other, "region_peer", { handle: region.handle, context: id, attached: true });
+        }
+      }
       this.#attach(client, region, args.count - (client.attachments.get(region) ?? 0));
       return { accepted: true };
     },
 
     announce_lane: (client, args) => {
+      if (!this.#wasGiven(args.lane)) {
+        this.#notify(client, "lane_closed", { lane: args.lane, cause: args.sender ? "gone" : "ended" });
+        return {};
+      }
       const known = this.#lanes.get(args.lane);
       if (known !== undefined && (args.sender ? known.sender : known.destination.owner) === client) return {};
       const other = this.#halfLanes.get(args.lane);
@@ -594,6 +610,7 @@ export class Broker {
         for (const other of region.attachments.keys()) {
           this.#notify(other, "region_peer", { handle: region.handle, context: context.id, attached: true });
         }
+        this.#tellRegionPeers(client, region);
       }
       this.#attach(client, region, 1);
       this.#replyShares = [region.share];
@@ -911,14 +928,18 @@ export class Broker {
     if (!rejoins && flags !== PrivilegeFlags.NONE && flags !== known.flags) {
       fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${flags}`);
     }
-    if (rejoins && identity.privileged && !args.observer) {
-      known.chosenFlags = flags;
-      known.flags = decreed ?? flags;
-    }
     if (known.clients.size >= known.quota.clients && !args.observer) {
       fail("NO_RESOURCES", `context ${id} has its quota of ${known.quota.clients} processes`);
     }
     return known;
+  }
+
+  /** One of the broker's own user gives its context back the flags that it had under the broker before. */
+  #restoreFlags(context: Context, flags: number): void {
+    context.chosenFlags = flags;
+    context.flags = this.#policy?.flagsOf(context.id) ?? flags;
+    // While others still announce what they granted, nobody can say; they are looked at when all have.
+    if (!this.recovering) this.#recheckLanes(this.#lanes.values());
   }
 
   #enter(client: Client, context: Context): void {
@@ -1385,7 +1406,16 @@ export class Broker {
   }
 
   #tellSettled(client: Client): void {
+    for (const region of client.attachments.keys()) this.#tellRegionPeers(client, region);
     this.#notify(client, "settled", { contexts: client.subscribed ? [...this.#contexts.keys()] : [] });
+  }
+
+  /** Tells a client who else is attached to a region, if they fit into a packet. */
+  #tellRegionPeers(client: Client, region: Region): void {
+    if (region.attachments.size > MOST_REGION_PEERS) return;
+    const others = [...region.attachments.keys()].filter((other) => other !== client);
+    const contexts = others.map((other) => contextOf(other).id);
+    this.#notify(client, "region_peers", { handle: region.handle, contexts });
   }
 
   /** Lanes of which one end was never announced. */
@@ -1406,6 +1436,11 @@ export class Broker {
       this.#reserved = mark;
     }
     return this.#nextNumber++;
+  }
+
+  /** Whether a number may have been given: one that was not would be given to somebody else. */
+  #wasGiven(number: number): boolean {
+    return number < this.#nextNumber;
   }
 
   /** Asks the medium for something; where the operating system refuses it is NO_RESOURCES. */

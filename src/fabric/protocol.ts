@@ -246,6 +246,8 @@ export interface Notices {
   resource_gone: { type: ResourceTypeName; handle: Handle };
   /** Somebody attached to or detached from a region of yours. */
   region_peer: { handle: Handle; context: number; attached: boolean };
+  /** Who else is attached to a region of yours, when you attach and under a new broker: the context of each process. */
+  region_peers: { handle: Handle; contexts: number[] };
   /** Answers a ping. */
   ping: { client: number; token: number };
   /** The process you pinged turned its loop. */

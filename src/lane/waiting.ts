@@ -247,12 +247,16 @@ export class Waiting {
     // Who looks need not be rung; those parked look again afterwards.
     if (parked) Atomics.store(this.#parking.attention, 0, 0);
     const start = performance.now();
-    const result = this.#spin(look, this.#allowance);
-    this.#allowance -= performance.now() - start;
-    if (parked && this.#turns === 0) this.#raise();
-    if (result !== undefined) this.#nextSkip = 1;
-    this.#nextTurn ??= setImmediate(() => this.#turn());
-    return result;
+    try {
+      const result = this.#spin(look, this.#allowance);
+      if (result !== undefined) this.#nextSkip = 1;
+      return result;
+    } finally {
+      // Also when looking fails: those parked must be rung again.
+      this.#allowance -= performance.now() - start;
+      if (parked && this.#turns === 0) this.#raise();
+      this.#nextTurn ??= setImmediate(() => this.#turn());
+    }
   }
 
   /** Those who wait look again in the next turns of the event loop, before they park. */

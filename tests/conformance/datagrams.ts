@@ -128,14 +128,14 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals((await restricted.datagrams.create()).handle.context, VM + 1);
   });
 
-  test("a well-known id must be an id", async (fabric) => {
+  test.alone("a well-known id must be an id", async (fabric) => {
     const host = await fabric.open();
     for (const wellKnown of [INVALID_ID, -1, 1.5, NaN, 2 ** 32]) {
       failsSync("INVALID_ARGS", () => host.datagrams.create({ wellKnown }), { operation: "datagrams.create" });
     }
   });
 
-  test("destroying by handle closes the endpoint and ends its waits", async (fabric) => {
+  test.alone("destroying by handle closes the endpoint and ends its waits", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const waiting = fails("INVALID_RESOURCE", () => endpoint.receive());
@@ -148,7 +148,7 @@ export const datagrams: Facet = (test, traits) => {
     });
   });
 
-  test("only datagram handles are destroyed so", async (fabric) => {
+  test.alone("only datagram handles are destroyed so", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(1);
     failsSync("NOT_FOUND", () => host.datagrams.destroy(region.handle));
@@ -181,7 +181,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(await answer, { source: mailbox.handle, payload: bytes("pong") });
   });
 
-  test("a datagram to oneself arrives", async (fabric) => {
+  test.alone("a datagram to oneself arrives", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     endpoint.sendTo(endpoint.handle, bytes("me"));
@@ -212,7 +212,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(mailbox.tryReceive(), undefined);
   });
 
-  test("the payload is copied on both sides", async (fabric) => {
+  test.alone("the payload is copied on both sides", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const payload = bytes("before after");
@@ -309,7 +309,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals((await mailbox.receive()).payload.length, left);
   });
 
-  test("datagrams without payload count 24 bytes each", async (fabric) => {
+  test.alone("datagrams without payload count 24 bytes each", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const most = Math.ceil(DATAGRAM_QUEUE_SIZE / DATAGRAM_HEADER_SIZE) - 1;
@@ -400,7 +400,7 @@ export const datagrams: Facet = (test, traits) => {
     await closed;
   });
 
-  test("room is asked for in bytes of payload", async (fabric) => {
+  test.alone("room is asked for in bytes of payload", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     for (const size of [-1, 0.5, NaN, MAX_PAYLOAD_SIZE + 1]) {
@@ -412,7 +412,7 @@ export const datagrams: Facet = (test, traits) => {
     endpoint.roomSync(endpoint.handle, MAX_PAYLOAD_SIZE);
   });
 
-  test("waiting for room without turning the event loop", async (fabric) => {
+  test.alone("waiting for room without turning the event loop", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     fill(endpoint, endpoint.handle);
@@ -461,7 +461,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(mailbox.tryReceiveInto(buffer), undefined);
   });
 
-  test("a datagram without payload is received into an empty buffer", async (fabric) => {
+  test.alone("a datagram without payload is received into an empty buffer", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     endpoint.sendTo(endpoint.handle, new Uint8Array(0));
@@ -469,7 +469,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(endpoint.tryReceiveInto(new Uint8Array(0)), undefined);
   });
 
-  test("a receive ends by time and by signal, and loses nothing", async (fabric) => {
+  test.alone("a receive ends by time and by signal, and loses nothing", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     await fails("TIMEOUT", () => endpoint.receive({ timeout: 1 }), { operation: "receive" });
@@ -484,7 +484,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(drained(endpoint), ["kept"]);
   });
 
-  test("what is there comes without waiting, whatever the timeout", async (fabric) => {
+  test.alone("what is there comes without waiting, whatever the timeout", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     for (const letter of ["a", "b", "c", "d"]) endpoint.sendTo(endpoint.handle, bytes(letter));
@@ -494,7 +494,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(endpoint.receiveIntoSync(new Uint8Array(1), 0), 1);
   });
 
-  test("receiving without turning the event loop", async (fabric) => {
+  test.alone("receiving without turning the event loop", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const code = traits.concurrent ? "TIMEOUT" : "WOULD_BLOCK";
@@ -518,7 +518,7 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals([await reading, seen], ["end", ["a", "b"]]);
   });
 
-  test("an iterator that waits ends when the endpoint or its Vmci is closed", async (fabric) => {
+  test.alone("an iterator that waits ends when the endpoint or its Vmci is closed", async (fabric) => {
     const host = await fabric.open();
     for (const close of [(endpoint: DatagramEndpoint) => endpoint.close(), () => host.close()]) {
       const endpoint = host.datagrams.create();
@@ -528,7 +528,7 @@ export const datagrams: Facet = (test, traits) => {
     }
   });
 
-  test("several iterators share the datagrams between them", async (fabric) => {
+  test.alone("several iterators share the datagrams between them", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const seen: string[] = [];
@@ -543,7 +543,7 @@ export const datagrams: Facet = (test, traits) => {
 
   // --- Closing --------------------------------------------------------------------------------------------------------
 
-  test("closing drops what is queued and ends every wait", async (fabric) => {
+  test.alone("closing drops what is queued and ends every wait", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const waits = [
@@ -556,7 +556,7 @@ export const datagrams: Facet = (test, traits) => {
     assert(endpoint.closed);
   });
 
-  test("nothing works on a closed endpoint", async (fabric) => {
+  test.alone("nothing works on a closed endpoint", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     endpoint.sendTo(endpoint.handle, bytes("dropped"));
@@ -566,7 +566,7 @@ export const datagrams: Facet = (test, traits) => {
     }
   });
 
-  test("nothing works on an endpoint of a closed Vmci", async (fabric) => {
+  test.alone("nothing works on an endpoint of a closed Vmci", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     host.close();
@@ -580,7 +580,7 @@ export const datagrams: Facet = (test, traits) => {
     endpoint.close();
   });
 
-  test("an endpoint declared with using is closed at the end", async (fabric) => {
+  test.alone("an endpoint declared with using is closed at the end", async (fabric) => {
     const host = await fabric.open();
     let handle: Handle;
     {

@@ -64,7 +64,7 @@ export const discovery: Facet = (test, traits) => {
     assertEquals(host.discovery.lookup("GUEST MEMORY"), theirs);
   });
 
-  test("names are compared byte by byte", async (fabric) => {
+  test.alone("names are compared byte by byte", async (fabric) => {
     const host = await fabric.open();
     const names = [
       "Clock",
@@ -84,7 +84,7 @@ export const discovery: Facet = (test, traits) => {
     failsSync("NOT_FOUND", () => host.discovery.lookup("cloc"));
   });
 
-  test("names that are none", async (fabric) => {
+  test.alone("names that are none", async (fabric) => {
     const host = await fabric.open();
     const { handle } = host.datagrams.create();
     for (const name of Object.values(NO_NAMES)) {
@@ -225,7 +225,7 @@ export const discovery: Facet = (test, traits) => {
 
   // --- List -----------------------------------------------------------------------------------------------------------
 
-  test("a list is in the order of bytes, by prefix", async (fabric) => {
+  test.alone("a list is in the order of bytes, by prefix", async (fabric) => {
     const host = await fabric.open();
     named(host, ...IN_BYTE_ORDER.toReversed());
     assertEquals(listed(host), IN_BYTE_ORDER);
@@ -260,7 +260,7 @@ export const discovery: Facet = (test, traits) => {
     assertEquals(await guest.discovery.wait(PUBLIC_GROUP_NAME), host.access.publicGroup);
   });
 
-  test("a wait for a name ends by time, signal and close", async (fabric) => {
+  test.alone("a wait for a name ends by time, signal and close", async (fabric) => {
     const host = await fabric.open();
     await fails("TIMEOUT", () => host.discovery.wait("never", { timeout: 1 }), { operation: "discovery.wait" });
     const controller = new AbortController();
@@ -298,7 +298,7 @@ export const discovery: Facet = (test, traits) => {
     assertEquals(await changes.next(), { done: true, value: undefined });
   });
 
-  test("a watch that begins with very many names tells all of them", async (fabric) => {
+  test.alone("a watch that begins with very many names tells all of them", async (fabric) => {
     const host = await fabric.open();
     const names = Array.from({ length: 200 }, (_, i) => `${i}`.padStart(3, "0"));
     named(host, ...names);
@@ -310,7 +310,7 @@ export const discovery: Facet = (test, traits) => {
     assertEquals(seen, names);
   });
 
-  test("watches go on side by side, each with its prefix", async (fabric) => {
+  test.alone("watches go on side by side, each with its prefix", async (fabric) => {
     const host = await fabric.open();
     const watches = ["a", "ab", ""].map((prefix) => host.discovery.watch(prefix));
     assertEquals((await watches[2]!.next()).value?.name, PUBLIC_GROUP_NAME);
@@ -321,7 +321,7 @@ export const discovery: Facet = (test, traits) => {
     for (const watch of watches.slice(1)) assertEquals((await watch.next()).value?.name, "abd");
   });
 
-  test("a watch ends by signal and close", async (fabric) => {
+  test.alone("a watch ends by signal and close", async (fabric) => {
     const host = await fabric.open();
     const controller = new AbortController();
     const aborted = host.discovery.watch("x", { signal: controller.signal }).next();
@@ -334,7 +334,7 @@ export const discovery: Facet = (test, traits) => {
 
   // The same everywhere, and quick only where no process is asked.
   if (!traits.concurrent) {
-    test("who does not read is told how much was dropped", async (fabric) => {
+    test.alone("who does not read is told how much was dropped", async (fabric) => {
       const host = await fabric.open();
       const { handle } = host.datagrams.create();
       const changes = host.discovery.watch("x");
@@ -349,7 +349,7 @@ export const discovery: Facet = (test, traits) => {
     });
   }
 
-  test("nothing works on a closed Vmci", async (fabric) => {
+  test.alone("nothing works on a closed Vmci", async (fabric) => {
     const host = await fabric.open();
     host.close();
     for (const [operation, call] of Object.entries(everyCall)) {

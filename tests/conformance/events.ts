@@ -107,7 +107,7 @@ export const events: Facet = (test, traits) => {
     assertEquals((await events.next()).value, { type: "lane-revoked", destination: mailbox.handle });
   });
 
-  test("a buffer that was transferred away is told when its region is closed", async (fabric) => {
+  test.alone("a buffer that was transferred away is told when its region is closed", async (fabric) => {
     const host = await fabric.open();
     const events = host.events();
     const region = host.sharedMemory.create(4096);
@@ -119,7 +119,7 @@ export const events: Facet = (test, traits) => {
     if (traits.enforcesReaders) assertEquals(new Uint8Array(moved)[0], 0);
   });
 
-  test("each iterator has all events since it was made", async (fabric) => {
+  test.alone("each iterator has all events since it was made", async (fabric) => {
     const host = await fabric.open();
     const early = host.events();
     (await fabric.open({ contextId: VM })).close();
@@ -131,7 +131,7 @@ export const events: Facet = (test, traits) => {
     }
   });
 
-  test("iterating ends by signal, by leaving the loop and by close", async (fabric) => {
+  test.alone("iterating ends by signal, by leaving the loop and by close", async (fabric) => {
     const host = await fabric.open();
     const controller = new AbortController();
     const aborted = host.events({ signal: controller.signal }).next();

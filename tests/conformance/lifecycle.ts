@@ -33,12 +33,12 @@ const everyCallOfAccess: Readonly<Record<string, (vmci: Vmci) => unknown>> = {
 
 /** See the module's comment. */
 export const lifecycle: Facet = (test) => {
-  test("who says nothing is the host", async (fabric) => {
+  test.alone("who says nothing is the host", async (fabric) => {
     const host = await fabric.open();
     assertEquals([host.contextId, host.version, host.closed], [HOST_CONTEXT, 0x10000, false]);
   });
 
-  test("the device's name leads to the same fabric again", async (fabric) => {
+  test.alone("the device's name leads to the same fabric again", async (fabric) => {
     const host = await fabric.open();
     using again = await openVmci({ device: host.device });
     using endpoint = again.datagrams.create();
@@ -46,7 +46,7 @@ export const lifecycle: Facet = (test) => {
     assertEquals(host.discovery.lookup("here"), endpoint.handle);
   });
 
-  test("a program can be any virtual machine, and nothing that is reserved", async (fabric) => {
+  test.alone("a program can be any virtual machine, and nothing that is reserved", async (fabric) => {
     for (const contextId of [HOST_CONTEXT, FIRST_VM_CONTEXT, 4711, INVALID_ID - 1]) {
       assertEquals((await fabric.open({ contextId })).contextId, contextId);
     }
@@ -55,7 +55,7 @@ export const lifecycle: Facet = (test) => {
     }
   });
 
-  test("options that make no sense", async (fabric) => {
+  test.alone("options that make no sense", async (fabric) => {
     const wrong = [
       { privilegeFlags: 4 },
       { privilegeFlags: -1 },
@@ -70,7 +70,7 @@ export const lifecycle: Facet = (test) => {
     assertEquals((await fabric.open()).contextId, HOST_CONTEXT);
   });
 
-  test("a signal that is aborted keeps a program out", async (fabric) => {
+  test.alone("a signal that is aborted keeps a program out", async (fabric) => {
     const reason = new Error("not now");
     assertStrictEquals(await reasonOf(fabric.open({ signal: AbortSignal.abort(reason) })), reason);
     const { signal } = new AbortController();
@@ -101,7 +101,7 @@ export const lifecycle: Facet = (test) => {
     assertEquals(await staying.datagrams.sendTo(kept.handle, bytes("self")), 4);
   });
 
-  test("closing ends every wait, and closing again does nothing", async (fabric) => {
+  test.alone("closing ends every wait, and closing again does nothing", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     const region = host.sharedMemory.create(4096);
@@ -120,7 +120,7 @@ export const lifecycle: Facet = (test) => {
     assert(host.closed);
   });
 
-  test("nothing of access control works on a closed Vmci", async (fabric) => {
+  test.alone("nothing of access control works on a closed Vmci", async (fabric) => {
     const host = await fabric.open();
     host.close();
     for (const [operation, call] of Object.entries(everyCallOfAccess)) {
@@ -130,7 +130,7 @@ export const lifecycle: Facet = (test) => {
     assertEquals(host.contextId, HOST_CONTEXT);
   });
 
-  test("what is declared with using is closed at the end", async (fabric) => {
+  test.alone("what is declared with using is closed at the end", async (fabric) => {
     const host = await fabric.open();
     const events = host.events();
     {
@@ -165,7 +165,7 @@ export const lifecycle: Facet = (test) => {
     assertEquals((await Promise.all(waits)).length, 3);
   });
 
-  test("an error says what was wanted, of what, and why not", async (fabric) => {
+  test.alone("an error says what was wanted, of what, and why not", async (fabric) => {
     const host = await fabric.open();
     const handle = makeHandle(HOST_CONTEXT, 5);
     const error = failsSync("NOT_FOUND", () => host.sharedMemory.query(handle), {

@@ -107,7 +107,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertNotEquals(host.datagrams.create().handle.resource, mine.resource);
   });
 
-  test("sizes and writers that are none", async (fabric) => {
+  test.alone("sizes and writers that are none", async (fabric) => {
     const host = await fabric.open();
     for (const size of [0, -1, 1.5, NaN, Infinity, MAX_REGION_SIZE + 1, "128" as unknown as number]) {
       failsSync("INVALID_SIZE", () => host.sharedMemory.create(size), { operation: "sharedMemory.create" });
@@ -116,7 +116,7 @@ export const sharedMemory: Facet = (test, traits) => {
     failsSync("INVALID_ARGS", () => host.sharedMemory.create(1, { writers }), { operation: "sharedMemory.create" });
   });
 
-  test("what is no region cannot be queried or attached to", async (fabric) => {
+  test.alone("what is no region cannot be queried or attached to", async (fabric) => {
     const host = await fabric.open();
     const endpoint = host.datagrams.create();
     for (const handle of [endpoint.handle, host.access.publicGroup, makeHandle(HOST_CONTEXT, 5), makeHandle(VM, 0)]) {
@@ -197,7 +197,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(others.detach(), SUCCESS_LAST_DETACH);
   });
 
-  test("after a detach every view is empty and nothing works", async (fabric) => {
+  test.alone("after a detach every view is empty and nothing works", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(4096);
     const { buffer, handle } = region;
@@ -218,7 +218,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(region.detach(), SUCCESS);
   });
 
-  test("closing the Vmci detaches", async (fabric) => {
+  test.alone("closing the Vmci detaches", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(64);
     const view = region.bytes;
@@ -237,7 +237,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(region.detach(), SUCCESS);
   });
 
-  test("a region declared with using is detached at the end", async (fabric) => {
+  test.alone("a region declared with using is detached at the end", async (fabric) => {
     const host = await fabric.open();
     let handle: Handle;
     {
@@ -259,7 +259,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals([mine.view(Int32Array).length, mine.view(Int32Array, 4).length], [16, 15]);
   });
 
-  test("a view must fit into the size asked for, and be aligned", async (fabric) => {
+  test.alone("a view must fit into the size asked for, and be aligned", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(70);
     assertEquals([region.view(Float64Array).length, region.view(Uint8Array, 70).length], [8, 0]);
@@ -334,7 +334,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(await waiting, 1);
   });
 
-  test("a wait ends by time, signal and detach", async (fabric) => {
+  test.alone("a wait ends by time, signal and detach", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(4096);
     const { handle } = region;
@@ -355,7 +355,7 @@ export const sharedMemory: Facet = (test, traits) => {
     await detached;
   });
 
-  test("a condition that throws fails its wait", async (fabric) => {
+  test.alone("a condition that throws fails its wait", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(64);
     const mistake = new Error("a mistake");
@@ -369,7 +369,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertStrictEquals(await waiting, mistake);
   });
 
-  test("waiting without turning the event loop", async (fabric) => {
+  test.alone("waiting without turning the event loop", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(4096);
     const { handle } = region;
@@ -398,7 +398,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(text(buffer.subarray(0, 6)), "theirs");
   });
 
-  test("records lie side by side", async (fabric) => {
+  test.alone("records lie side by side", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(3 * recordSize(13));
     const records = [0, 1, 2].map((i) => region.record(i * recordSize(13), 13));
@@ -409,7 +409,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals(region.record().capacity, ((region.size - recordSize(0)) >> 4) << 3);
   });
 
-  test("what does not fit a record", async (fabric) => {
+  test.alone("what does not fit a record", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(4096);
     const { handle } = region;
@@ -448,7 +448,7 @@ export const sharedMemory: Facet = (test, traits) => {
     assertEquals([text((await their.read())!), await their.version], ["end", 4]);
   });
 
-  test("versions go on after 2^32, and pass 0 over", async (fabric) => {
+  test.alone("versions go on after 2^32, and pass 0 over", async (fabric) => {
     const host = await fabric.open();
     const region = host.sharedMemory.create(4096);
     const record = region.record();
@@ -550,7 +550,7 @@ export const sharedMemory: Facet = (test, traits) => {
       assertEquals(await waiting, 12);
     });
 
-    test("each attachment has views of its own", async (fabric) => {
+    test.alone("each attachment has views of its own", async (fabric) => {
       const host = await fabric.open();
       const mine = host.sharedMemory.create(4096);
       const again = host.sharedMemory.attach(mine.handle);

@@ -49,8 +49,15 @@ export interface MediumUnderTest extends Traits {
   create(): Promise<Fabric>;
 }
 
+/** A test's body. */
+export type Body = (fabric: Fabric) => Promise<void>;
+
 /** Declares one test. */
-export type Declare = (name: string, body: (fabric: Fabric) => Promise<void>) => void;
+export interface Declare {
+  (name: string, body: Body): void;
+  /** One in which the second party does nothing: where that is in another process it need not be run again. */
+  alone(name: string, body: Body): void;
+}
 
 /** One facet's tests. */
 export type Facet = (test: Declare, traits: Traits) => void;
@@ -58,12 +65,13 @@ export type Facet = (test: Declare, traits: Traits) => void;
 /** Declares the tests of some facets on a medium. */
 export function conformance(medium: MediumUnderTest, facets: Readonly<Record<string, Facet>>): void {
   for (const [facet, declare] of Object.entries(facets)) {
-    const test: Declare = (name, body) =>
+    const test = (name: string, body: Body) =>
       Deno.test(`${medium.name}: ${facet}: ${name}`, async () => {
         await using fabric = await medium.create();
         await body(fabric);
       });
-    declare(test, medium);
+    const declared: Declare = Object.assign(test.bind(undefined), { alone: medium.processes ? () => {} : test });
+    declare(declared, medium);
   }
 }
 

@@ -20,13 +20,13 @@ export const memory: MediumUnderTest = {
   create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`)),
 };
 
-/** The fabric of one machine, with both parties in this process. */
+/** The fabric of one machine, with both parties in this process; whoever waits parks at once. */
 export const oneProcess: MediumUnderTest = {
   name: "fabric, one process",
   concurrent: true,
   enforcesReaders: true,
   processes: false,
-  create: async () => new TestFabric(await makeRunDirectory()),
+  create: async () => new TestFabric(await makeRunDirectory(), { spin: 0 }),
 };
 
 /** The fabric of one machine, with the second party in another process. */
@@ -35,7 +35,7 @@ export function twoProcesses(agent: Agent): MediumUnderTest {
     ...oneProcess,
     name: "fabric, two processes",
     processes: true,
-    create: async () => new TestFabric(await makeRunDirectory(), agent),
+    create: async () => new TestFabric(await makeRunDirectory(), {}, agent),
   };
 }
 
@@ -49,23 +49,25 @@ export async function makeRunDirectory(): Promise<string> {
 class TestFabric implements Fabric {
   readonly device: string;
   readonly scenes: Remote<Scenes>;
+  readonly #common: JoinOptions;
   readonly #opened: Vmci[] = [];
   readonly #spawned: Agent[] = [];
 
-  constructor(device: string, agent?: Agent) {
+  constructor(device: string, common: JoinOptions = {}, agent?: Agent) {
     this.device = device;
+    this.#common = common;
     // What is here has the shape of what is elsewhere: its results can be awaited too.
     this.scenes = agent?.scenes ?? new Scenes() as unknown as Remote<Scenes>;
   }
 
   async open(options?: JoinOptions): Promise<Vmci> {
-    const vmci = await openKept({ ...options, device: this.device });
+    const vmci = await openKept({ ...this.#common, ...options, device: this.device });
     this.#opened.push(vmci);
     return vmci;
   }
 
   join(options?: JoinOptions): Promise<Party> {
-    return this.scenes.open({ ...options, device: this.device });
+    return this.scenes.open({ ...this.#common, ...options, device: this.device });
   }
 
   spawn(): Agent {
