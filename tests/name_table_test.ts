@@ -4,7 +4,7 @@ import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import fc from "fast-check";
 import { contextHandle } from "../mod.ts";
-import { Group } from "../src/fabric/broker_state.ts";
+import { Group } from "../src/fabric/broker/entities.ts";
 import { compareBytewise, NameTable } from "../src/fabric/name_table.ts";
 
 /** Where the order of UTF-16 differs from that of UTF-8: surrogates stand for more than U+E000 to U+FFFF. */

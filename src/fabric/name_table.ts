@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Resource } from "./broker_state.ts";
+import type { Resource } from "./broker/entities.ts";
 import { type NameEntry, PAGE_LENGTH } from "./protocol.ts";
 
 /** Names in the order of their UTF-8 bytes. */

@@ -7,7 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type ErrorCodeName, formatHandle, type Handle, VmciError } from "../../mod.ts";
 import { Broker, type BrokerOptions, type Outcome } from "../../src/fabric/broker.ts";
-import type { Client, Identity } from "../../src/fabric/broker_state.ts";
+import type { Client, Identity } from "../../src/fabric/broker/entities.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../../src/fabric/medium.ts";
 import {
   type AccessEntry,

@@ -7,7 +7,7 @@
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { openFile, OpenFlag, writeAt } from "../../../ffi/file.ts";
 import type { Outgoing } from "../broker.ts";
-import type { Client } from "../broker_state.ts";
+import type { Client } from "../broker/entities.ts";
 import { type Message, replyError } from "../protocol.ts";
 
 const O_APPEND = 0o2000;

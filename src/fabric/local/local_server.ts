@@ -23,7 +23,7 @@ import {
   streamPair,
 } from "../../../ffi/unix_socket.ts";
 import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } from "../broker.ts";
-import type { Client, Identity } from "../broker_state.ts";
+import type { Client, Identity } from "../broker/entities.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
 import { type Message, requestId } from "../protocol.ts";

@@ -10,7 +10,7 @@ import { VmciError } from "../../error.ts";
 import { LANE_SIZE } from "../../lane/ring.ts";
 import { VERSION } from "../../version.ts";
 import { Broker, type Outcome } from "../broker.ts";
-import type { Client } from "../broker_state.ts";
+import type { Client } from "../broker/entities.ts";
 import type {
   Bell,
   BrokerMedium,

@@ -4,13 +4,15 @@
  * @module
  */
 
-import { type ContextId, formatHandle, type Handle } from "../handle.ts";
-import type { ResourceTypeName } from "../privilege.ts";
-import { AccessList } from "./access_list.ts";
-import type { RegionAccess, Share } from "./medium.ts";
-import type { ContextSet } from "./policy.ts";
-import type { GroupMember } from "./protocol.ts";
-import type { Quota } from "./quota.ts";
+import { type ContextId, formatHandle, type Handle } from "../../handle.ts";
+import type { ResourceTypeName } from "../../privilege.ts";
+import { AccessList } from "../access_list.ts";
+import type { RegionAccess, Share } from "../medium.ts";
+import type { ContextSet } from "../policy.ts";
+import type { GroupMember } from "../protocol.ts";
+import type { Quota } from "../quota.ts";
+
+const PAGE = 4096;
 
 /** Who is at the other end of a connection, as the medium knows it; never from a message. */
 export interface Identity {
@@ -206,4 +208,14 @@ export class ResourceTable {
   *[Symbol.iterator](): Iterator<Resource> {
     for (const table of Object.values(this.#byType)) yield* table.values();
   }
+}
+
+/** A client's context. One without a context is refused everything but hello, before anything else is looked at. */
+export function contextOf(client: Client): Context {
+  return client.context!;
+}
+
+/** What a region of that size takes in bytes. */
+export function wholePages(size: number): number {
+  return Math.ceil(size / PAGE) * PAGE;
 }

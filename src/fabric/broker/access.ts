@@ -1,0 +1,104 @@
+/**
+ * Grants, denials, and questions about them.
+ *
+ * @module
+ */
+
+import { formatHandle, type Handle, isInvalidHandle } from "../../handle.ts";
+import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
+import { type Client, type Context, contextOf, Endpoint, type Group, type Resource } from "./entities.ts";
+import type { FabricState, Handlers } from "./fabric_state.ts";
+import { recheckLanes } from "./lanes.ts";
+import { fail } from "./refusal.ts";
+import { decide, demand, permits } from "./rights.ts";
+
+/** Requests about privileges. */
+export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check"> = {
+  grant: (fabric, client, args) => {
+    const resource = changeable(fabric, client, args.resource, args.client, [...args.allow, ...args.deny]);
+    if (args.allow.length + args.deny.length === 0) fail("INVALID_ARGS", "no privilege was named");
+    const group = groupOf(fabric, args.client);
+    const known = Object.keys(resource.access.entry(args.client).states).length > 0;
+    if (!known && resource.access.size >= contextOf(client).quota.grants) {
+      fail("NO_RESOURCES", `the resource has its quota of ${contextOf(client).quota.grants} clients`);
+    }
+    if (group !== undefined) checkAssign(fabric, contextOf(client), group);
+    resource.access.set(args.client, args.allow, args.deny);
+    accessChanged(fabric, resource, args.client);
+    return {};
+  },
+
+  revoke: (fabric, client, args) => {
+    const resource = changeable(fabric, client, args.resource, args.client, args.privileges);
+    if (args.privileges.length === 0) fail("INVALID_ARGS", "no privilege was named");
+    if (!resource.access.unset(args.client, args.privileges)) {
+      if (fabric.wasDone(args)) return {};
+      fail("INVALID_ARGS", "that client has no entry");
+    }
+    accessChanged(fabric, resource, args.client);
+    return {};
+  },
+
+  revoke_all: (fabric, client, args) => {
+    const resource = changeable(fabric, client, args.resource, args.client, []);
+    if (!resource.access.remove(args.client)) {
+      if (fabric.wasDone(args)) return {};
+      fail("INVALID_ARGS", "that client has no entry");
+    }
+    accessChanged(fabric, resource, args.client);
+    return {};
+  },
+
+  check: (fabric, _client, args) => {
+    const resource = fabric.resources.find(args.resource);
+    if (resource === undefined) fail("INVALID_ARGS", `there is no resource ${formatHandle(args.resource)}`);
+    if (!validPrivileges[resource.type].includes(args.privilege)) {
+      fail("INVALID_PRIV", `${args.privilege} is no privilege of a ${resource.type} resource`);
+    }
+    groupOf(fabric, args.client);
+    return decide(fabric, args.client, resource, args.privilege);
+  },
+};
+
+/** Who may do what with a resource has changed for a client. */
+export function accessChanged(fabric: FabricState, resource: Resource, client: Handle): void {
+  if (resource.owner !== undefined) {
+    const { type, handle } = resource;
+    fabric.notify(resource.owner, "keep_grant", { type, handle, entry: resource.access.entry(client) });
+  }
+  if (resource instanceof Endpoint) recheckLanes(fabric, resource.lanes);
+}
+
+function changeable(
+  fabric: FabricState,
+  client: Client,
+  handle: Handle,
+  other: Handle,
+  privileges: readonly PrivilegeName[],
+): Resource {
+  const resource = fabric.resources.find(handle);
+  if (resource === undefined) fail("INVALID_ARGS", `there is no resource ${formatHandle(handle)}`);
+  demand(fabric, client, resource, "CH_PRIV");
+  if (isInvalidHandle(other)) fail("INVALID_ARGS", "the client is the invalid handle");
+  for (const privilege of privileges) {
+    if (!validPrivileges[resource.type].includes(privilege)) {
+      fail("INVALID_PRIV", `${privilege} is no privilege of a ${resource.type} resource`);
+    }
+  }
+  return resource;
+}
+
+/** The group that a privilege is for; `undefined` when it is for a context. */
+function groupOf(fabric: FabricState, client: Handle): Group | undefined {
+  if (client.resource === 0) return undefined;
+  const group = fabric.resources.group(client);
+  if (group === undefined) fail("INVALID_ARGS", `${formatHandle(client)} is neither a context nor a group`);
+  return group;
+}
+
+/** A context may name a group in its grants if the group is its own or it may assign it. */
+function checkAssign(fabric: FabricState, context: Context, group: Group): void {
+  if (!permits(fabric, context, group, "ASSIGN_CLIENT")) {
+    fail("NO_ACCESS", `context ${context.id} does not have ASSIGN_CLIENT on the group ${formatHandle(group.handle)}`);
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * Claims: what a client says that it had under the broker before. The broker gives a ticket for each, with which the next
+ * one can tell that it is true.
+ *
+ * @module
+ */
+
+import type { ContextId, Handle } from "../../handle.ts";
+import type { ResourceTypeName } from "../../privilege.ts";
+
+/** A claim: what it says, in a fixed order. */
+export type Claim = readonly unknown[];
+
+/** What a broker says of itself in a claim, so that the next one can trust it. */
+export interface Tickets {
+  /** A ticket for a claim. */
+  issue(claim: string): string;
+  /** Whether a ticket was issued for that claim. */
+  isGenuine(claim: string, ticket: string): boolean;
+}
+
+/** To be that client, in that context. */
+export function clientClaim(client: number, context: ContextId): Claim {
+  return ["client", client, context];
+}
+
+/** To have made that resource. */
+export function resourceClaim(
+  context: ContextId,
+  type: ResourceTypeName,
+  { context: owner, resource }: Handle,
+  size = 0,
+  creatorOnly = false,
+): Claim {
+  return ["resource", context, type, owner, resource, size, creatorOnly];
+}
+
+/** To be attached to that region. */
+export function attachmentClaim(
+  context: ContextId,
+  { context: owner, resource }: Handle,
+  size: number,
+  creatorOnly: boolean,
+): Claim {
+  return ["attachment", context, owner, resource, size, creatorOnly];
+}

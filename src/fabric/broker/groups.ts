@@ -1,0 +1,78 @@
+/**
+ * Groups of contexts.
+ *
+ * @module
+ */
+
+import { formatHandle, type Handle } from "../../handle.ts";
+import type { GroupMember } from "../protocol.ts";
+import { resourceClaim } from "./claims.ts";
+import { contextOf, Group } from "./entities.ts";
+import type { FabricState, Handlers } from "./fabric_state.ts";
+import { recheckLanesFrom } from "./lanes.ts";
+import { fail } from "./refusal.ts";
+import { grantDefaults, own, roomForResource } from "./resources.ts";
+import { demand } from "./rights.ts";
+
+/** Requests about groups. */
+export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_member" | "is_member"> = {
+  create_group: (fabric, client) => {
+    const context = roomForResource(client);
+    const handle = { context: context.id, resource: fabric.number() };
+    const group = new Group(handle, context.id, client);
+    own(fabric, client, group);
+    grantDefaults(fabric, group);
+    return { handle, ticket: fabric.ticket(resourceClaim(context.id, "GROUP", handle)) };
+  },
+
+  add_member: (fabric, client, args) => {
+    const group = groupOf(fabric, args.group);
+    if (group === fabric.publicGroup) {
+      if (args.member !== contextOf(client).id) fail("NO_ACCESS", "a context joins the public group by itself");
+    } else {
+      demand(fabric, client, group, "CH_PRIV");
+    }
+    if (!fabric.contexts.has(args.member)) fail("INVALID_ARGS", `there is no context ${args.member}`);
+    const old = group.members.get(args.member);
+    const canAssign = group === fabric.publicGroup || args.canAssign;
+    const member = { context: args.member, canAssign, order: old?.order ?? fabric.number() };
+    joinGroup(fabric, group, member);
+    keepMember(fabric, group, member, true);
+    return {};
+  },
+
+  remove_member: (fabric, client, args) => {
+    const group = groupOf(fabric, args.group);
+    // A context may leave by itself; who puts another one out needs the right.
+    if (args.member !== contextOf(client).id) demand(fabric, client, group, "CH_PRIV");
+    const member = group.members.get(args.member);
+    if (member === undefined) {
+      if (fabric.wasDone(args)) return {};
+      fail("INVALID_ARGS", `context ${args.member} is not in the group`);
+    }
+    group.members.delete(args.member);
+    fabric.contexts.get(args.member)?.groups.delete(group);
+    keepMember(fabric, group, member, false);
+    recheckLanesFrom(fabric, args.member);
+    return {};
+  },
+
+  is_member: (fabric, _client, args) => ({ member: groupOf(fabric, args.group).members.has(args.member) }),
+};
+
+/** A context is in a group from now on. */
+export function joinGroup(fabric: FabricState, group: Group, member: GroupMember): void {
+  group.members.set(member.context, member);
+  fabric.contexts.get(member.context)?.groups.add(group);
+}
+
+/** Tells a group's owner what a later broker must know. */
+export function keepMember(fabric: FabricState, group: Group, member: GroupMember, present: boolean): void {
+  if (group.owner !== undefined) fabric.notify(group.owner, "keep_member", { handle: group.handle, member, present });
+}
+
+function groupOf(fabric: FabricState, handle: Handle): Group {
+  const group = fabric.resources.group(handle);
+  if (group === undefined) fail("INVALID_ARGS", `there is no group ${formatHandle(handle)}`);
+  return group;
+}

@@ -1,0 +1,203 @@
+/**
+ * What those who lived under the broker before announce, and the end of that.
+ *
+ * @module
+ */
+
+import { handlesEqual, WELL_KNOWN_CONTEXT } from "../../handle.ts";
+import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
+import type { Share } from "../medium.ts";
+import type { Requests } from "../protocol.ts";
+import { attachmentClaim, resourceClaim } from "./claims.ts";
+import { type Client, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
+import type { FabricState, Handlers } from "./fabric_state.ts";
+import { joinGroup, keepMember } from "./groups.ts";
+import { addLane, recheckLanes } from "./lanes.ts";
+import { addName } from "./names.ts";
+import { fail } from "./refusal.ts";
+import { attach, tellRegionPeers, writers } from "./regions.ts";
+import { own } from "./resources.ts";
+
+/** What a new broker expects the holder of a byte of the roster by. */
+export function slotSurvivor(slot: number): string {
+  return `slot ${slot}`;
+}
+
+/** What a new broker expects a client without a byte of the roster by. */
+export function clientSurvivor(client: number): string {
+  return `client ${client}`;
+}
+
+/** Requests of those who were there before. */
+export const recoveryHandlers: Handlers<
+  "announce_resource" | "announce_entries" | "announce_attachment" | "announce_lane" | "announce_peers" | "announced"
+> = {
+  announce_resource: (fabric, client, args, shares) => {
+    const context = contextOf(client);
+    const { type, handle } = args;
+    const wellKnown = type === "DATAGRAM" && handle.context === WELL_KNOWN_CONTEXT;
+    const known = fabric.resources.get(type, handle);
+    const claim = resourceClaim(context.id, type, handle, args.size, args.creatorOnly);
+    // It may have been told before, if its announcing was broken off.
+    if (known?.owner === client) return { accepted: true };
+    if ((handle.context !== context.id && !wellKnown) || known?.owner !== undefined) return { accepted: false };
+    if (!wellKnown && !fabric.wasGiven(handle.resource)) return { accepted: false };
+    if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
+    if (type === "SHAREDMEM") {
+      const region = announcedRegion(fabric, client, args, shares);
+      if (region === undefined) return { accepted: false };
+      own(fabric, client, region);
+    } else if (known === undefined) {
+      own(
+        fabric,
+        client,
+        type === "GROUP" ? new Group(handle, context.id, client) : new Endpoint(handle, context.id, client),
+      );
+    }
+    return { accepted: known === undefined || type === "SHAREDMEM" };
+  },
+
+  announce_entries: (fabric, client, args) => {
+    const resource = fabric.resources.get(args.type, args.handle);
+    if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
+    for (const { client: other, states } of args.grants) {
+      const set = Object.entries(states) as [PrivilegeName, string][];
+      const valid = set.filter(([privilege]) => validPrivileges[args.type].includes(privilege));
+      resource.access.set(
+        other,
+        valid.filter(([, state]) => state === "ALLOW").map(([privilege]) => privilege),
+        valid.filter(([, state]) => state === "DENY").map(([privilege]) => privilege),
+      );
+    }
+    if (resource instanceof Group) {
+      // One who may still come back is waited for; one who comes later is another.
+      const members = args.members.filter(({ context }) => fabric.recovering || fabric.contexts.has(context));
+      for (const member of members) joinGroup(fabric, resource, member);
+    }
+    const refused = args.names.filter((name) => (fabric.names.get(name) ?? resource) !== resource);
+    for (const name of args.names) {
+      if (fabric.names.get(name) === undefined) addName(fabric, name, resource);
+    }
+    return { refused };
+  },
+
+  announce_attachment: (fabric, client, args) => {
+    const claim = attachmentClaim(contextOf(client).id, args.handle, args.size, args.creatorOnly);
+    if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
+    // If its creator has not announced yet, or is gone, nobody new can attach.
+    const region = fabric.resources.region(args.handle) ??
+      new Region(args.handle, args.handle.context, undefined, undefined, args.size, writers(args));
+    if (region.size !== args.size || args.count === 0 || !fabric.wasGiven(args.handle.resource)) {
+      return { accepted: false };
+    }
+    fabric.resources.add(region);
+    if (!fabric.recovering && !client.attachments.has(region)) {
+      // The others were told that it is gone.
+      const { id } = contextOf(client);
+      for (const other of region.attachments.keys()) {
+        fabric.notify(other, "region_peer", { handle: region.handle, context: id, attached: true });
+      }
+    }
+    attach(client, region, args.count - (client.attachments.get(region) ?? 0));
+    return { accepted: true };
+  },
+
+  announce_lane: (fabric, client, args) => {
+    if (!fabric.wasGiven(args.lane)) {
+      fabric.notify(client, "lane_closed", { lane: args.lane, cause: args.sender ? "gone" : "ended" });
+      return {};
+    }
+    const known = fabric.lanes.get(args.lane);
+    if (known !== undefined && (args.sender ? known.sender : known.destination.owner) === client) return {};
+    const other = fabric.halfLanes.get(args.lane);
+    if (other === undefined || other.sender === args.sender) {
+      fabric.halfLanes.set(args.lane, { ...args, client });
+      if (!fabric.recovering) closeHalfLanes(fabric);
+      return {};
+    }
+    fabric.halfLanes.delete(args.lane);
+    const [sender, receiver] = args.sender ? [client, other.client] : [other.client, client];
+    const destination = fabric.resources.endpoint(args.destination);
+    const agreed = handlesEqual(other.source, args.source) && handlesEqual(other.destination, args.destination);
+    if (!agreed || destination?.owner !== receiver || fabric.lanes.has(args.lane)) {
+      fabric.notify(sender, "lane_closed", { lane: args.lane, cause: "gone" });
+      fabric.notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
+      return {};
+    }
+    addLane(fabric, { number: args.lane, source: args.source, sender, destination });
+    // Whether it is still allowed is looked at when all have announced what they granted.
+    return {};
+  },
+
+  announce_peers: (fabric, client, args) => {
+    for (const number of args.peers) {
+      client.peers.add(number);
+      fabric.clients.get(number)?.peers.add(client.number);
+    }
+    return {};
+  },
+
+  announced: (fabric, client) => {
+    expectNoMore(fabric, client.survivor);
+    if (!fabric.recovering) tellSettled(fabric, client);
+    return {};
+  },
+};
+
+/** A survivor has announced, or will not. After the last one the broker knows everything. */
+export function expectNoMore(fabric: FabricState, survivor: string | undefined): void {
+  if (survivor === undefined || !fabric.survivors.delete(survivor) || fabric.recovering) return;
+  closeHalfLanes(fabric);
+  for (const resource of [...fabric.resources]) {
+    if (resource instanceof Group) dropMissingMembers(fabric, resource);
+    if (!(resource instanceof Region) || resource.owner !== undefined) continue;
+    // Its creator went with the broker before, or earlier: whoever knows that already is told again.
+    const { type, handle } = resource;
+    for (const attached of resource.attachments.keys()) fabric.notify(attached, "resource_gone", { type, handle });
+    if (resource.attachments.size === 0) fabric.resources.remove(resource);
+  }
+  recheckLanes(fabric, fabric.lanes.values());
+  for (const client of fabric.clients.values()) tellSettled(fabric, client);
+}
+
+/** The region its creator announces; somebody attached to it may have announced that before. */
+function announcedRegion(
+  fabric: FabricState,
+  client: Client,
+  args: Requests["announce_resource"],
+  shares: Share[],
+): Region | undefined {
+  const [share] = shares;
+  if (share === undefined) fail("INVALID_ARGS", "a region's memory belongs to the request");
+  fabric.medium.checkRegion(share, args.size, writers(args));
+  const context = contextOf(client);
+  const region = fabric.resources.region(args.handle) ??
+    new Region(args.handle, context.id, undefined, undefined, args.size, writers(args));
+  if (region.size !== args.size || region.writers !== writers(args)) return undefined;
+  region.owner = client;
+  region.share = shares.shift()!;
+  context.regionBytes += wholePages(args.size);
+  return region;
+}
+
+/** Contexts that went with the broker before are members no more: who comes later under their ids is another. */
+function dropMissingMembers(fabric: FabricState, group: Group): void {
+  for (const member of [...group.members.values()]) {
+    if (fabric.contexts.has(member.context)) continue;
+    group.members.delete(member.context);
+    keepMember(fabric, group, member, false);
+  }
+}
+
+function tellSettled(fabric: FabricState, client: Client): void {
+  for (const region of client.attachments.keys()) tellRegionPeers(fabric, client, region);
+  fabric.notify(client, "settled", { contexts: client.subscribed ? [...fabric.contexts.keys()] : [] });
+}
+
+/** Lanes of which one end was never announced. */
+function closeHalfLanes(fabric: FabricState): void {
+  for (const { lane, sender, client } of fabric.halfLanes.values()) {
+    fabric.notify(client, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
+  }
+  fabric.halfLanes.clear();
+}

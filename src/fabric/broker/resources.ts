@@ -1,0 +1,104 @@
+/**
+ * What all resources have in common: who owns them, how many there may be, and how they end.
+ *
+ * @module
+ */
+
+import { formatHandle, handlesEqual } from "../../handle.ts";
+import { accessChanged } from "./access.ts";
+import {
+  type Client,
+  type Context,
+  contextOf,
+  Endpoint,
+  Group,
+  Region,
+  type Resource,
+  wholePages,
+} from "./entities.ts";
+import { type FabricState, type Handlers, PUBLIC_GROUP } from "./fabric_state.ts";
+import { endLane, recheckLanesFrom } from "./lanes.ts";
+import { removeName } from "./names.ts";
+import { fail } from "./refusal.ts";
+import { demand } from "./rights.ts";
+
+/** Requests about resources of any type. */
+export const resourceHandlers: Handlers<"destroy"> = {
+  destroy: (fabric, client, args) => {
+    const resource = fabric.resources.get(args.type, args.handle);
+    if (resource === undefined) {
+      if (fabric.wasDone(args)) return {};
+      fail("NOT_FOUND", `there is no ${args.type} resource ${formatHandle(args.handle)}`);
+    }
+    if (resource instanceof Region) fail("INVALID_RESOURCE", "a region is not destroyed: detach from it");
+    demand(fabric, client, resource, "DESTROY_RESOURCE");
+    if (resource.owner !== undefined && resource.owner !== client) {
+      fabric.notify(resource.owner, "destroyed", { type: resource.type, handle: resource.handle });
+    }
+    destroy(fabric, resource);
+    return {};
+  },
+};
+
+/** The context of a client that may make one more resource. */
+export function roomForResource(client: Client): Context {
+  const context = contextOf(client);
+  if (context.resources >= context.quota.resources) {
+    fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.resources} resources`);
+  }
+  return context;
+}
+
+/** A resource is made, or announced again, by a client. */
+export function own(fabric: FabricState, client: Client, resource: Resource): void {
+  fabric.resources.add(resource);
+  client.resources.add(resource);
+  contextOf(client).resources++;
+}
+
+/** Grants on a new resource what the policy grants on all. */
+export function grantDefaults(fabric: FabricState, resource: Resource): void {
+  for (
+    const { client = PUBLIC_GROUP, privilege } of fabric.policy?.grantsFor(resource.type, resource.ownerContext) ?? []
+  ) {
+    resource.access.set(client, [privilege], []);
+    accessChanged(fabric, resource, client);
+  }
+}
+
+/** Ends a resource, and all that hangs on it. */
+export function destroy(fabric: FabricState, resource: Resource): void {
+  const { handle, type, owner } = resource;
+  const users = new Set<Client>();
+  for (const name of [...resource.names]) removeName(fabric, name, resource);
+  if (owner !== undefined) {
+    owner.resources.delete(resource);
+    contextOf(owner).resources--;
+  }
+  if (resource instanceof Endpoint) {
+    for (const lane of [...resource.lanes]) {
+      users.add(lane.sender);
+      endLane(fabric, lane, "gone");
+    }
+    for (const lane of [...owner?.outgoing ?? []]) {
+      if (handlesEqual(lane.source, handle)) endLane(fabric, lane, "ended");
+    }
+  } else if (resource instanceof Group) {
+    for (const member of resource.members.keys()) {
+      const context = fabric.contexts.get(member);
+      context?.groups.delete(resource);
+      recheckLanesFrom(fabric, member);
+    }
+  } else {
+    for (const attached of resource.attachments.keys()) users.add(attached);
+    if (owner !== undefined) contextOf(owner).regionBytes -= wholePages(resource.size);
+    if (resource.share !== undefined) fabric.spent.push(resource.share);
+    resource.share = undefined;
+  }
+  resource.owner = undefined;
+  // A region lives on in those attached to it; it only cannot be attached to any more.
+  if (!(resource instanceof Region) || resource.attachments.size === 0) fabric.resources.remove(resource);
+  for (const user of users) {
+    if (user !== owner) fabric.notify(user, "resource_gone", { type, handle });
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Who may do what: the one place where that is decided.
+ *
+ * @module
+ */
+
+import { contextHandle, type ContextId, formatHandle, type Handle, handlesEqual } from "../../handle.ts";
+import { flagsPermit, type PrivilegeName } from "../../privilege.ts";
+import type { PrivilegeState, Results } from "../protocol.ts";
+import { type Client, type Context, contextOf, Group, type Resource } from "./entities.ts";
+import type { FabricState } from "./fabric_state.ts";
+import { fail } from "./refusal.ts";
+
+/** Whether a client may do something, and what says so. */
+export function decide(
+  fabric: FabricState,
+  client: Handle,
+  resource: Resource,
+  privilege: PrivilegeName,
+): Results["check"] {
+  const isContext = client.resource === 0;
+  if (isContext && client.context === resource.ownerContext) {
+    return { code: "SUCCESS_ACCESS_GRANTED", decidedBy: client, via: "owner" };
+  }
+  const context = isContext ? fabric.contexts.get(client.context) : undefined;
+  const owner = resource.owner?.context;
+  if (context !== undefined && owner !== undefined && !flagsPermit(context.flags, owner.flags)) {
+    return { code: "NO_ACCESS", decidedBy: null, via: "flags" };
+  }
+  const member = isContext && privilege === "ASSIGN_CLIENT" ? memberState(resource, client.context) : undefined;
+  const { state, client: decidedBy } = resource.access.decide(client, groupsOf(fabric, client), privilege, member);
+  if (decidedBy === undefined) return { code: "INVALID_PRIV", decidedBy: null, via: "nothing" };
+  return {
+    code: state === "ALLOW" ? "SUCCESS_ACCESS_GRANTED" : "NO_ACCESS",
+    decidedBy,
+    via: handlesEqual(decidedBy, client) ? "own" : "group",
+  };
+}
+
+/** Whether a context may do something. */
+export function permits(fabric: FabricState, context: Context, resource: Resource, privilege: PrivilegeName): boolean {
+  return decide(fabric, contextHandle(context.id), resource, privilege).code === "SUCCESS_ACCESS_GRANTED";
+}
+
+/** Refuses a client what it may not do, and says why. */
+export function demand(fabric: FabricState, client: Client, resource: Resource, privilege: PrivilegeName): void {
+  const { id } = contextOf(client);
+  const { code, via, decidedBy } = decide(fabric, contextHandle(id), resource, privilege);
+  if (code === "SUCCESS_ACCESS_GRANTED") return;
+  if (via === "flags") fail("NO_ACCESS", "one side is RESTRICTED and the other is not TRUSTED");
+  const why = decidedBy === null
+    ? `context ${resource.ownerContext} can grant it`
+    : `it is denied to ${formatHandle(decidedBy)}`;
+  fail("NO_ACCESS", `context ${id} does not have ${privilege} on ${formatHandle(resource.handle)}; ${why}`);
+}
+
+function groupsOf(fabric: FabricState, client: Handle): Handle[] {
+  if (client.resource !== 0) return [];
+  const context = fabric.contexts.get(client.context);
+  // Who is not there yet will be in the public group when it comes.
+  const groups = [...context?.groups ?? [fabric.publicGroup]];
+  const order = (group: Group) => group.members.get(client.context)?.order ?? 0;
+  return groups.sort((a, b) => order(a) - order(b)).map((group) => group.handle);
+}
+
+/** A member has ASSIGN_CLIENT or is denied it, as whoever added it said. */
+function memberState(resource: Resource, context: ContextId): PrivilegeState | undefined {
+  const member = resource instanceof Group ? resource.members.get(context) : undefined;
+  return member === undefined ? undefined : member.canAssign ? "ALLOW" : "DENY";
+}
