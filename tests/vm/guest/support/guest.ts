@@ -1,0 +1,17 @@
+/** Tests of the real devices: they run in a guest of tests/vm, and nowhere else. */
+
+import { GUEST_WORD } from "../../init.ts";
+
+/** Whether this is a guest of tests/vm: its kernel was told so, which no setting of a user can imitate by accident. */
+export const inGuest: boolean = Deno.build.os === "linux" &&
+  Deno.readTextFileSync("/proc/cmdline").split(/\s+/).includes(GUEST_WORD);
+
+/**
+ * Registers a test in a guest. Elsewhere it registers nothing: /dev/vmci and AF_VSOCK may be a machine's own lines.
+ *
+ * @param name What holds.
+ * @param run Fails when it does not.
+ */
+export function guestTest(name: string, run: (context: Deno.TestContext) => void | Promise<void>): void {
+  if (inGuest) Deno.test(name, run);
+}

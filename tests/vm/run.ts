@@ -1,0 +1,40 @@
+/**
+ * Runs a command in a guest with the real drivers, and ends with its exit code.
+ *
+ *     deno run -A tests/vm/run.ts COMMAND [ARGUMENT...]
+ *     VM_MODULES=vmw_vmci VM_USER=nobody deno run -A tests/vm/run.ts ls -l /dev/vmci
+ *
+ * The command runs in a copy of the project, as root. See `environmentOptions` in machine.ts for the variables. Exit
+ * code 125: the guest gave none (the kernel's log is then shown), or this machine cannot run a guest.
+ *
+ * @module
+ */
+
+import { environmentOptions, runInGuest } from "./machine.ts";
+import { NoGuestError } from "./materials.ts";
+
+/** Runs a command in a guest and shows what it prints; the exit code is the result. */
+export async function runAndShow(
+  command: readonly string[],
+  show: (bytes: Uint8Array<ArrayBuffer>) => void,
+): Promise<number> {
+  const options = environmentOptions();
+  try {
+    const { code, log } = await runInGuest({ ...options, command }, show);
+    if (code === undefined) console.error("guest: it ended without an exit code; its kernel said:");
+    if (code === undefined || options.log) console.error(log);
+    return code ?? 125;
+  } catch (error) {
+    if (!(error instanceof NoGuestError)) throw error;
+    console.error(error.message);
+    return 125;
+  }
+}
+
+if (import.meta.main) {
+  if (Deno.args.length === 0) {
+    console.error("usage: deno run -A tests/vm/run.ts COMMAND [ARGUMENT...]");
+    Deno.exit(64);
+  }
+  Deno.exit(await runAndShow(Deno.args, (bytes) => Deno.stdout.writeSync(bytes)));
+}
