@@ -221,7 +221,7 @@ export class AccessControl {
     const { result } = this.#session.request({ operation: "access.createGroup" }, "create_group", {});
     const handle = Object.freeze(result.handle);
     const group = new Group(this.#session, handle);
-    this.#session.keep({
+    this.#session.holdings.keep({
       type: "GROUP",
       handle,
       size: 0,

@@ -55,7 +55,7 @@ export class Datagrams {
   readonly #anonymous: Outbox;
   /** Mailboxes whose endpoints the program has forgotten without closing them. */
   readonly #forgotten = new FinalizationRegistry<Mailbox>((mailbox) => {
-    if (mailbox.closed || this.#session.isNamed("DATAGRAM", mailbox.handle)) return;
+    if (mailbox.closed || this.#session.holdings.isNamed("DATAGRAM", mailbox.handle)) return;
     mailbox.destroy();
     this.#emit({ type: "forgotten", resource: "DATAGRAM", handle: mailbox.handle });
   });
@@ -66,7 +66,7 @@ export class Datagrams {
     this.#emit = emit;
     this.#anonymous = new Outbox(session, INVALID_HANDLE);
     session.on("lane", ({ lane, source, destination, peer, fresh }, [memory, ...bell]) => {
-      if (fresh) session.adoptPeer(peer, bell);
+      if (fresh) session.peers.adopt(peer, bell);
       const mailbox = this.#mailboxes.get(formatHandle(destination));
       if (mailbox === undefined) return session.medium.release(memory!);
       let pages: SharedPages;
@@ -85,7 +85,7 @@ export class Datagrams {
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
     });
     session.onAnnounce(() => this.#announce());
-    session.onPeerGone((peer) => this.#peerGone(peer));
+    session.peers.onGone((peer) => this.#peerGone(peer));
     session.onClose(() => this.#close());
   }
 
@@ -119,7 +119,7 @@ export class Datagrams {
     const destroyed = (mailbox: Mailbox) => this.#destroyed(mailbox);
     const mailbox = new Mailbox(this.#session, handle, destroyed, (lane, broken) => this.#laneDone(lane, broken));
     this.#mailboxes.set(formatHandle(handle), mailbox);
-    this.#session.keep({
+    this.#session.holdings.keep({
       type: "DATAGRAM",
       handle,
       size: 0,

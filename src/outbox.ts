@@ -193,7 +193,7 @@ export class Outbox {
       destination: handle,
     });
     const [memory, ...bell] = shares;
-    if (result.fresh) session.adoptPeer(result.peer, bell);
+    if (result.fresh) session.peers.adopt(result.peer, bell);
     let pages: SharedPages;
     try {
       pages = session.medium.openLane(memory!);

@@ -96,7 +96,7 @@ export class SharedMemory {
       emit({ type: "resource-gone", resource: type, handle });
     });
     session.onAnnounce(() => this.#announce());
-    session.onPeerGone(({ number }) => {
+    session.peers.onGone(({ number }) => {
       for (const watchers of this.#watchers.values()) watchers.delete(number);
     });
     session.onClose(() => this.#close());
@@ -151,7 +151,7 @@ export class SharedMemory {
     // The creator's share is for the next broker; it goes with the creator's last attachment.
     const handle = Object.freeze(result.handle);
     const { ticket, attachment } = result;
-    this.#session.keep({ type: "SHAREDMEM", handle, size, creatorOnly, ticket, share, gone: () => {} });
+    this.#session.holdings.keep({ type: "SHAREDMEM", handle, size, creatorOnly, ticket, share, gone: () => {} });
     this.#peers.set(formatHandle(handle), []);
     return this.#add(
       handle,
@@ -269,7 +269,7 @@ export class SharedMemory {
   /** The program can reach nothing of this memory any more: it is detached for it, unless others can find it. */
   #reclaim(attachment: Attachment): void {
     const { handle } = attachment;
-    if (!attachment.attached || this.#session.isNamed("SHAREDMEM", handle)) return;
+    if (!attachment.attached || this.#session.holdings.isNamed("SHAREDMEM", handle)) return;
     this.#detach(attachment);
     this.#emit({ type: "forgotten", resource: "SHAREDMEM", handle });
   }

@@ -6,21 +6,20 @@
  */
 
 import { VmciError } from "../error.ts";
-import { type ContextId, formatHandle, type Handle } from "../handle.ts";
+import type { ContextId, Handle } from "../handle.ts";
 import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
 import type { ResourceTypeName } from "../privilege.ts";
 import type { Subject } from "../subject.ts";
 import { VERSION } from "../version.ts";
+import { Holdings, pages } from "./holdings.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "./medium.ts";
-import { type Nudgeable, Peer } from "./peer.ts";
+import type { Nudgeable } from "./peer.ts";
+import { Peers } from "./peers.ts";
 import {
-  type AccessEntry,
-  type GroupMember,
   type Message,
   type NoticeName,
   type Notices,
   type Operation,
-  PAGE_LENGTH,
   PROTOCOL_VERSION,
   replyError,
   type Requests,
@@ -47,30 +46,6 @@ export interface Reply<O extends Operation> {
   readonly result: Results[O];
   /** What came with it; the caller's. */
   readonly shares: readonly Share[];
-}
-
-/** A resource of this client, with all that the next broker must know of it. */
-export interface KeptResource {
-  /** What it is. */
-  readonly type: ResourceTypeName;
-  /** Its handle. */
-  readonly handle: Handle;
-  /** A region's size; else 0. */
-  readonly size: number;
-  /** Whether only its creator writes a region. */
-  readonly creatorOnly: boolean;
-  /** What proves to the next broker that this client has it. */
-  readonly ticket: string;
-  /** A region's memory. */
-  readonly share: Share | undefined;
-  /** Called when the broker says that somebody else destroyed it, or a new broker refused it. */
-  readonly gone: () => void;
-}
-
-interface Kept extends KeptResource {
-  readonly grants: Map<string, AccessEntry>;
-  readonly names: Set<string>;
-  readonly members: Map<ContextId, GroupMember>;
 }
 
 type NoticeHandler<N extends NoticeName> = (body: Notices[N], shares: readonly Share[]) => void;
@@ -122,17 +97,18 @@ export class Session implements Parking {
   readonly waiting: Waiting;
   /** This client's attention word. */
   readonly attention: Int32Array;
+  /** Those it has a bell with. */
+  readonly peers: Peers;
+  /** What it has made. */
+  readonly holdings: Holdings = new Holdings();
   /** This session as its own peer. */
   readonly self: Nudgeable;
   readonly #options: SessionOptions;
   readonly #attentionWord: SharedWord;
   readonly #attentionShare: Share;
-  readonly #peers = new Map<number, Peer>();
-  readonly #kept = new Map<string, Kept>();
   readonly #handlers = new Map<string, NoticeHandler<NoticeName>[]>();
   readonly #announcers: (() => void)[] = [];
   readonly #recoveredHooks: ((pid: number, lost: readonly Handle[]) => void)[] = [];
-  readonly #peerGoneHooks: ((peer: Peer) => void)[] = [];
   readonly #closeHooks: (() => void)[] = [];
   /** Requests that were given up, by id, as long as their replies may still come. */
   readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
@@ -163,7 +139,6 @@ export class Session implements Parking {
   #retryDelay = RETRY.first;
   /** Not before then does a thread that is busy try again. */
   #retryAt = 0;
-  #listening = false;
   #closed = false;
 
   private constructor(medium: Medium, options: SessionOptions) {
@@ -180,25 +155,24 @@ export class Session implements Parking {
         if (Atomics.load(this.attention, 0) !== 0) queueMicrotask(() => this.waiting.wake());
       },
     };
-    this.on("peer", ({ peer }, shares) => this.adoptPeer(peer, shares));
-    this.on("peer_gone", ({ peer }) => this.#peerGone(peer));
-    this.on("destroyed", ({ type, handle }) => this.#kept.get(key(type, handle))?.gone());
+    this.peers = new Peers(medium, {
+      rung: () => {
+        this.refresh();
+        this.waiting.wake();
+      },
+      ended: ({ number }) => {
+        this.tell("forget_peer", { peer: number });
+        this.waiting.wake();
+      },
+      unreachable: (number) => this.tell("forget_peer", { peer: number }),
+    });
+    this.on("peer", ({ peer }, shares) => this.peers.adopt(peer, shares));
+    this.on("peer_gone", ({ peer }) => this.peers.remove(peer));
+    this.on("destroyed", ({ type, handle }) => this.holdings.get(type, handle)?.gone());
     this.on("ping", ({ client, token }) => this.tell("pong", { client, token }));
-    this.on("keep_grant", ({ type, handle, entry }) => {
-      const grants = this.#kept.get(key(type, handle))?.grants;
-      if (Object.keys(entry.states).length > 0) grants?.set(formatHandle(entry.client), entry);
-      else grants?.delete(formatHandle(entry.client));
-    });
-    this.on("keep_name", ({ type, handle, name, present }) => {
-      const names = this.#kept.get(key(type, handle))?.names;
-      if (present) names?.add(name);
-      else names?.delete(name);
-    });
-    this.on("keep_member", ({ handle, member, present }) => {
-      const members = this.#kept.get(key("GROUP", handle))?.members;
-      if (present) members?.set(member.context, member);
-      else members?.delete(member.context);
-    });
+    this.on("keep_grant", (notice) => this.holdings.keepGrant(notice));
+    this.on("keep_name", (notice) => this.holdings.keepName(notice));
+    this.on("keep_member", (notice) => this.holdings.keepMember(notice));
   }
 
   /**
@@ -257,11 +231,6 @@ export class Session implements Parking {
   /** Adds something to be done after a new broker took this client in; it hears what the broker refused. */
   onRecovered(hook: (pid: number, lost: readonly Handle[]) => void): void {
     this.#recoveredHooks.push(hook);
-  }
-
-  /** Adds something to be done when a peer is gone, before its bell is closed. */
-  onPeerGone(hook: (peer: Peer) => void): void {
-    this.#peerGoneHooks.push(hook);
   }
 
   /** Adds something to be done when the session is closed; the broker drops by itself what it knows of this client. */
@@ -526,102 +495,28 @@ export class Session implements Parking {
 
   /** Has the event loop watch every bell. */
   listen(): void {
-    this.#listening = true;
-    for (const peer of this.#peers.values()) this.#listenTo(peer);
+    this.peers.listen();
   }
 
   /** Blocks until a bell rings, the broker says something, or the time is over. */
   block(timeout: number): void {
     this.#retry();
-    const bells = [...this.#peers.values()].map((peer) => peer.bell);
     const bound = this.#connection === undefined ? Math.min(timeout, RETRY.most) : timeout;
-    this.medium.block(bells, this.#connection, bound);
-    for (const peer of [...this.#peers.values()]) {
-      if (!peer.bell.drain()) this.#bellGone(peer);
-    }
+    this.medium.block(this.peers.bells, this.#connection, bound);
+    this.peers.drain();
     this.#drain();
   }
 
-  #listenTo(peer: Peer): void {
-    peer.listen(
-      () => {
-        this.refresh();
-        this.waiting.wake();
-      },
-      () => {
-        this.#bellGone(peer);
-        this.waiting.wake();
-      },
-    );
-  }
-
-  // --- Peers ----------------------------------------------------------------------------------------------------------
-
   /** The client of that number, if there is a bell to it. */
   peer(number: number): Nudgeable | undefined {
-    return number === this.number ? this.self : this.#peers.get(number);
-  }
-
-  /**
-   * Takes in a bell and an attention word. Without them the peer cannot be rung, and the next lane brings new ones.
-   *
-   * @param number Whose.
-   * @param shares The bell and the word; taken over.
-   */
-  adoptPeer(number: number, shares: readonly Share[]): void {
-    const bell = this.medium.openBell(shares[0]!);
-    let attention: SharedWord;
-    try {
-      attention = this.medium.openWord(shares[1]!);
-    } catch {
-      bell.close();
-      this.tell("forget_peer", { peer: number });
-      return;
-    }
-    const peer = new Peer(number, bell, attention);
-    // Two brokers may each have made one; both ends then use the newer.
-    this.#peers.get(number)?.close();
-    this.#peers.set(number, peer);
-    if (this.#listening) this.#listenTo(peer);
-  }
-
-  /** The other end of a bell is gone: with its holder, or without; the broker knows. */
-  #bellGone(peer: Peer): void {
-    if (this.#peers.get(peer.number) !== peer) return;
-    this.#peerGone(peer.number);
-    this.tell("forget_peer", { peer: peer.number });
-  }
-
-  #peerGone(number: number): void {
-    const peer = this.#peers.get(number);
-    if (peer === undefined) return;
-    this.#peers.delete(number);
-    for (const hook of this.#peerGoneHooks) hook(peer);
-    peer.close();
-  }
-
-  // --- Owning ---------------------------------------------------------------------------------------------------------
-
-  /** Remembers a resource of this client for the next broker. */
-  keep(resource: KeptResource): void {
-    this.#kept.set(key(resource.type, resource.handle), {
-      ...resource,
-      grants: new Map(),
-      names: new Set(),
-      members: new Map(),
-    });
-  }
-
-  /** Whether others can find a resource of this client by a name, so that it is in use though the program forgot it. */
-  isNamed(type: ResourceTypeName, handle: Handle): boolean {
-    return (this.#kept.get(key(type, handle))?.names.size ?? 0) > 0;
+    return number === this.number ? this.self : this.peers.get(number);
   }
 
   /** Forgets a resource of this client, and releases its share. */
   forget(type: ResourceTypeName, handle: Handle): void {
-    const share = this.#kept.get(key(type, handle))?.share;
+    const share = this.holdings.get(type, handle)?.share;
     if (share !== undefined) this.medium.release(share);
-    this.#kept.delete(key(type, handle));
+    this.holdings.forget(type, handle);
   }
 
   // --- Finding a broker -----------------------------------------------------------------------------------------------
@@ -798,37 +693,24 @@ export class Session implements Parking {
   #announce(): Handle[] {
     const operation = "announce";
     const lost: Handle[] = [];
-    for (const kept of [...this.#kept.values()]) {
-      const { type, handle, size, creatorOnly, ticket, share } = kept;
+    for (const holding of [...this.holdings]) {
+      const { type, handle, size, creatorOnly, ticket, share } = holding;
       const shares = share === undefined ? [] : [share];
       const resource = { type, handle, size, creatorOnly, ticket };
       const { accepted } = this.request({ operation }, "announce_resource", resource, shares).result;
       if (accepted) {
-        this.#announceEntries(kept);
+        for (const entries of this.holdings.entries(holding)) {
+          this.request({ operation, handle }, "announce_entries", entries);
+        }
       } else {
         lost.push(handle);
-        kept.gone();
+        holding.gone();
       }
     }
     for (const announcer of this.#announcers) announcer();
-    for (const peers of pages([...this.#peers.keys()])) this.request({ operation }, "announce_peers", { peers });
+    for (const peers of pages(this.peers.numbers)) this.request({ operation }, "announce_peers", { peers });
     this.request({ operation }, "announced", {});
     return lost;
-  }
-
-  #announceEntries({ type, handle, grants, names, members }: Kept): void {
-    const say = (entries: Partial<Requests["announce_entries"]>) =>
-      this.request({ operation: "announce", handle }, "announce_entries", {
-        type,
-        handle,
-        grants: [],
-        names: [],
-        members: [],
-        ...entries,
-      });
-    for (const page of pages([...grants.values()])) say({ grants: page });
-    for (const page of pages([...names])) say({ names: page });
-    for (const page of pages([...members.values()])) say({ members: page });
   }
 
   // --- Leaving --------------------------------------------------------------------------------------------------------
@@ -851,15 +733,11 @@ export class Session implements Parking {
     this.#noticeWord = new Int32Array(1);
     this.#bell?.close();
     for (const hook of this.#closeHooks) hook();
-    for (const peer of this.#peers.values()) peer.close();
-    this.#peers.clear();
+    this.peers.close();
     for (const packet of this.#arrived.splice(0)) {
       for (const share of packet.shares) this.medium.release(share);
     }
-    for (const { share } of this.#kept.values()) {
-      if (share !== undefined) this.medium.release(share);
-    }
-    this.#kept.clear();
+    for (const { type, handle } of [...this.holdings]) this.forget(type, handle);
     this.#attentionWord.close();
     this.medium.release(this.#attentionShare);
     return this.medium.close(last);
@@ -876,14 +754,6 @@ export class Session implements Parking {
     const packet = this.#exchange(connection, "bye", {}, [], performance.now() + this.#options.timeout);
     return typeof packet === "object" && (packet.message.result as Results["bye"]).last;
   }
-}
-
-function key(type: ResourceTypeName, handle: Handle): string {
-  return `${type} ${formatHandle(handle)}`;
-}
-
-function* pages<T>(items: readonly T[]): Iterable<T[]> {
-  for (let i = 0; i < items.length; i += PAGE_LENGTH) yield items.slice(i, i + PAGE_LENGTH);
 }
 
 /** Holds the thread for a moment: only while another process starts its broker. */

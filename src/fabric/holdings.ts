@@ -1,0 +1,109 @@
+/**
+ * What a client has made, with all that the next broker must know of it: a broker forgets everything when it dies, and
+ * is told again by those whose it is.
+ *
+ * @module
+ */
+
+import { type ContextId, formatHandle, type Handle } from "../handle.ts";
+import type { ResourceTypeName } from "../privilege.ts";
+import type { Share } from "./medium.ts";
+import { type AccessEntry, type GroupMember, type Notices, PAGE_LENGTH, type Requests } from "./protocol.ts";
+
+/** A resource that a client made. */
+export interface Holding {
+  /** What it is. */
+  readonly type: ResourceTypeName;
+  /** Its handle. */
+  readonly handle: Handle;
+  /** A region's size; else 0. */
+  readonly size: number;
+  /** Whether only its creator writes a region. */
+  readonly creatorOnly: boolean;
+  /** What proves to the next broker that this client has it. */
+  readonly ticket: string;
+  /** A region's memory. */
+  readonly share: Share | undefined;
+  /** Called when the broker says that somebody else destroyed it, or a new broker refused it. */
+  readonly gone: () => void;
+}
+
+interface Kept extends Holding {
+  readonly grants: Map<string, AccessEntry>;
+  readonly names: Set<string>;
+  readonly members: Map<ContextId, GroupMember>;
+}
+
+/** See the module's comment. */
+export class Holdings implements Iterable<Holding> {
+  readonly #kept = new Map<string, Kept>();
+
+  /** Adds a resource. */
+  keep(holding: Holding): void {
+    this.#kept.set(key(holding.type, holding.handle), {
+      ...holding,
+      grants: new Map(),
+      names: new Set(),
+      members: new Map(),
+    });
+  }
+
+  /** The resource of that handle. */
+  get(type: ResourceTypeName, handle: Handle): Holding | undefined {
+    return this.#kept.get(key(type, handle));
+  }
+
+  /** Takes a resource out. */
+  forget(type: ResourceTypeName, handle: Handle): void {
+    this.#kept.delete(key(type, handle));
+  }
+
+  /** Whether others can find a resource by a name, so that it is in use though the program forgot it. */
+  isNamed(type: ResourceTypeName, handle: Handle): boolean {
+    return (this.#kept.get(key(type, handle))?.names.size ?? 0) > 0;
+  }
+
+  /** The broker changed what a client may do. */
+  keepGrant({ type, handle, entry }: Notices["keep_grant"]): void {
+    const grants = this.#kept.get(key(type, handle))?.grants;
+    if (Object.keys(entry.states).length > 0) grants?.set(formatHandle(entry.client), entry);
+    else grants?.delete(formatHandle(entry.client));
+  }
+
+  /** The broker gave a name, or took it. */
+  keepName({ type, handle, name, present }: Notices["keep_name"]): void {
+    const names = this.#kept.get(key(type, handle))?.names;
+    if (present) names?.add(name);
+    else names?.delete(name);
+  }
+
+  /** The broker put a context into a group, or out of it. */
+  keepMember({ handle, member, present }: Notices["keep_member"]): void {
+    const members = this.#kept.get(key("GROUP", handle))?.members;
+    if (present) members?.set(member.context, member);
+    else members?.delete(member.context);
+  }
+
+  /** All that is to be said of a resource, in packets that are not too long. */
+  *entries({ type, handle }: Holding): Iterable<Requests["announce_entries"]> {
+    const { grants, names, members } = this.#kept.get(key(type, handle))!;
+    const nothing = { type, handle, grants: [], names: [], members: [] };
+    for (const page of pages([...grants.values()])) yield { ...nothing, grants: page };
+    for (const page of pages([...names])) yield { ...nothing, names: page };
+    for (const page of pages([...members.values()])) yield { ...nothing, members: page };
+  }
+
+  /** All resources. */
+  [Symbol.iterator](): Iterator<Holding> {
+    return this.#kept.values();
+  }
+}
+
+/** Cuts a list into pieces that fit into a packet. */
+export function* pages<T>(items: readonly T[]): Iterable<T[]> {
+  for (let i = 0; i < items.length; i += PAGE_LENGTH) yield items.slice(i, i + PAGE_LENGTH);
+}
+
+function key(type: ResourceTypeName, handle: Handle): string {
+  return `${type} ${formatHandle(handle)}`;
+}
