@@ -12,6 +12,7 @@ import type { SharedPages } from "./fabric/medium.ts";
 import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 import { IncomingLane } from "./inbox.ts";
+import type { Requests } from "./fabric/protocol.ts";
 import { Mailbox } from "./mailbox.ts";
 import { type LaneEnd, Outbox, type OutgoingLane } from "./outbox.ts";
 
@@ -65,7 +66,7 @@ export class Datagrams {
     this.#session = session;
     this.#emit = emit;
     this.#anonymous = new Outbox(session, INVALID_HANDLE);
-    session.on("lane", ({ lane, source, destination, peer, fresh }, [memory, ...bell]) => {
+    session.on("lane", ({ lane, source, destination, peer, fresh, ticket }, [memory, ...bell]) => {
       if (fresh) session.peers.adopt(peer, bell);
       const mailbox = this.#mailboxes.get(formatHandle(destination));
       if (mailbox === undefined) return session.medium.release(memory!);
@@ -76,7 +77,7 @@ export class Datagrams {
         // It cannot be mapped: its sender is told, and gets an error instead of a lane that nobody reads.
         return session.tell("close_lane", { lane });
       }
-      const incoming = new IncomingLane(lane, source, peer, pages, session.peer(peer));
+      const incoming = new IncomingLane(lane, source, peer, pages, session.peer(peer), ticket);
       this.#incoming.set(lane, incoming);
       mailbox.inbox.add(incoming);
     });
@@ -243,13 +244,17 @@ export class Datagrams {
   }
 
   #announce(): void {
-    const say = (lane: number, source: Handle, destination: Handle, sender: boolean) =>
-      this.#session.request({ operation: "announce" }, "announce_lane", { lane, source, destination, sender });
+    const say = (lane: Requests["announce_lane"]) =>
+      this.#session.request({ operation: "announce" }, "announce_lane", lane);
     for (const outbox of [...this.#outboxes()]) {
-      for (const { number, destination } of [...outbox.lanes()]) say(number, outbox.source, destination, true);
+      for (const { number, destination, ticket } of [...outbox.lanes()]) {
+        say({ lane: number, source: outbox.source, destination, sender: true, ticket });
+      }
     }
     for (const { handle, inbox } of [...this.#mailboxes.values()]) {
-      for (const { number, source } of inbox.carrying()) say(number, source, handle, false);
+      for (const { number, source, ticket } of inbox.carrying()) {
+        say({ lane: number, source, destination: handle, sender: false, ticket });
+      }
     }
   }
 }

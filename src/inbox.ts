@@ -18,18 +18,28 @@ export class IncomingLane {
   readonly consumer: LaneConsumer;
   /** Who sends, if it can be rung. */
   readonly peer: Nudgeable | undefined;
+  /** What proves to the next broker that this client receives here. */
+  readonly ticket: string;
   /** The sender is gone or has lost the right: what is queued is delivered, nothing more. */
   ended = false;
   /** The lane that the same sender had before for the same source, as long as something may be left in it. */
   before: IncomingLane | undefined;
   readonly #pages: SharedPages;
 
-  constructor(number: number, source: Handle, sender: number, pages: SharedPages, peer: Nudgeable | undefined) {
+  constructor(
+    number: number,
+    source: Handle,
+    sender: number,
+    pages: SharedPages,
+    peer: Nudgeable | undefined,
+    ticket: string,
+  ) {
     this.number = number;
     this.source = source;
     this.sender = sender;
     this.consumer = new LaneConsumer(pages.buffer);
     this.peer = peer;
+    this.ticket = ticket;
     this.#pages = pages;
   }
 

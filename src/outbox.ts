@@ -33,16 +33,19 @@ export class OutgoingLane {
   readonly producer: LaneProducer;
   /** Who receives, if it can be rung. */
   readonly peer: Nudgeable | undefined;
+  /** What proves to the next broker that this client sends here. */
+  readonly ticket: string;
   /** Why it is closed, once it is. */
   end: LaneEnd | undefined;
   readonly #pages: SharedPages;
   #roomWaiters = 0;
 
-  constructor(number: number, destination: Handle, pages: SharedPages, peer: Nudgeable | undefined) {
+  constructor(number: number, destination: Handle, pages: SharedPages, peer: Nudgeable | undefined, ticket: string) {
     this.number = number;
     this.destination = destination;
     this.producer = new LaneProducer(pages.buffer);
     this.peer = peer;
+    this.ticket = ticket;
     this.#pages = pages;
   }
 
@@ -201,7 +204,7 @@ export class Outbox {
       session.tell("close_lane", { lane: result.lane });
       throw failureOf({ operation, handle }, error);
     }
-    const lane = new OutgoingLane(result.lane, handle, pages, session.peer(result.peer));
+    const lane = new OutgoingLane(result.lane, handle, pages, session.peer(result.peer), result.ticket);
     let byResource = this.#lanes.get(handle.context);
     if (byResource === undefined) this.#lanes.set(handle.context, byResource = new Map());
     byResource.set(handle.resource, lane);

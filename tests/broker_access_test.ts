@@ -461,6 +461,50 @@ describe("broker: tickets", () => {
     assertEquals(same!.ask("detach", { handle }), { last: true });
   });
 
+  it("a lane comes back to those who were at its ends, and to nobody else", () => {
+    const world = new BrokerWorld({ tickets });
+    const [receiver, sender] = [world.join(VM, {}, stranger), world.join(OTHER, {}, stranger)];
+    const mailbox = receiver.ask("create_endpoint", { resource: null, wellKnown: false });
+    receiver.ask("grant", { resource: mailbox.handle, client: contextHandle(OTHER), allow: ["DG_SEND"], deny: [] });
+    const way = { source: INVALID_HANDLE, destination: mailbox.handle };
+    const sent = sender.ask("open_lane", way);
+    const [got] = receiver.take("lane");
+    const next = new BrokerWorld({ tickets, firstNumber: world.medium.mark, survivors: [slotSurvivor(1)] });
+    const back = (it: TestClient, context: number) =>
+      next.join(
+        context,
+        { slot: 1, client: it.client.number, ticket: `of ["client",${it.client.number},${context}]` },
+        stranger,
+      );
+    const [receives, sends, forger] = [
+      back(receiver, VM),
+      back(sender, OTHER),
+      next.join(OTHER, { client: 1 }, stranger),
+    ];
+    assert(
+      receives.ask("announce_resource", {
+        type: "DATAGRAM",
+        size: 0,
+        creatorOnly: false,
+        handle: mailbox.handle,
+        ticket: mailbox.ticket,
+      }).accepted,
+    );
+    const ends = { lane: sent.lane, ...way };
+    for (const ticket of ["", sent.ticket, String(got!.body.ticket)]) {
+      forger.ask("announce_lane", { ...ends, sender: true, ticket });
+      forger.ask("announce_lane", { ...ends, sender: false, ticket });
+    }
+    assertEquals(forger.take("lane_closed").length, 6);
+    sends.ask("announce_lane", { ...ends, sender: true, ticket: sent.ticket });
+    receives.ask("announce_lane", { ...ends, sender: false, ticket: String(got!.body.ticket) });
+    const grants = [{ client: contextHandle(OTHER), states: { DG_SEND: "ALLOW" as const } }];
+    receives.ask("announce_entries", { type: "DATAGRAM", handle: mailbox.handle, grants, names: [], members: [] });
+    next.deliver(next.broker.endRecovery());
+    assertEquals([...receives.take("lane_closed"), ...sends.take("lane_closed")], []);
+    assertEquals(next.inspect("lanes").map(({ pid }) => pid), [sends.client.identity.pid]);
+  });
+
   it("a region of other memory or other writers than its creator says is not taken back", () => {
     const world = new BrokerWorld({ firstNumber: 5000, survivors: [slotSurvivor(1)] });
     const old = world.join(VM, { slot: 1, client: 2000 });
@@ -483,7 +527,7 @@ describe("broker: tickets", () => {
     const own = { context: VM, resource: 4000 };
     assert(old.ask("announce_resource", { ...none, type: "DATAGRAM", handle: own }).accepted);
     for (const sender of [true, false]) {
-      old.ask("announce_lane", { lane: 6000, source: INVALID_HANDLE, destination: own, sender });
+      old.ask("announce_lane", { lane: 6000, source: INVALID_HANDLE, destination: own, sender, ticket: "" });
     }
     assertEquals(old.take("lane_closed").map(({ body }) => body.cause), ["gone", "ended"]);
     old.ask("announced", {});

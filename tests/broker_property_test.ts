@@ -270,8 +270,8 @@ class Twins {
     for (const lane of model.lanes) {
       const { sender, destination: { handle, owner } } = lane;
       const end = { lane: this.#laneNumbers.get(lane)!, source: INVALID_HANDLE, destination: handle };
-      if (sender === process) client.ask("announce_lane", { ...end, sender: true });
-      if (owner === process) client.ask("announce_lane", { ...end, sender: false });
+      if (sender === process) client.ask("announce_lane", { ...end, sender: true, ticket: "" });
+      if (owner === process) client.ask("announce_lane", { ...end, sender: false, ticket: "" });
     }
   }
 

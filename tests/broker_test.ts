@@ -121,7 +121,7 @@ const valid: Requests = {
     members: [{ context: VM, canAssign: true, order: 1 }],
   },
   announce_attachment: { handle: contextHandle(VM), count: 1, size: 1, creatorOnly: false, ticket: null },
-  announce_lane: { lane: 1, source: INVALID_HANDLE, destination: contextHandle(VM), sender: true },
+  announce_lane: { lane: 1, source: INVALID_HANDLE, destination: contextHandle(VM), sender: true, ticket: "" },
   announce_peers: { peers: [1] },
   announced: {},
   create_endpoint: { resource: null, wellKnown: false },
@@ -976,8 +976,8 @@ describe("broker: recovery", () => {
       receiver.ask("announce_entries", entries("DATAGRAM", destination, { grants }));
       const lane = { lane: 4000, source: INVALID_HANDLE, destination };
       const steps = [
-        () => sender.ask("announce_lane", { ...lane, sender: true }),
-        () => receiver.ask("announce_lane", { ...lane, sender: false }),
+        () => sender.ask("announce_lane", { ...lane, sender: true, ticket: "" }),
+        () => receiver.ask("announce_lane", { ...lane, sender: false, ticket: "" }),
       ];
       for (const step of senderFirst ? steps : steps.toReversed()) step();
       sender.ask("announce_peers", { peers: [receiver.client.number] });
@@ -995,7 +995,13 @@ describe("broker: recovery", () => {
     const [receiver, sender] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
     const destination = handleOf(HOST_CONTEXT, 3000);
     assert(announce(receiver, "DATAGRAM", destination));
-    const lane = (number: number, sender: boolean) => ({ lane: number, source: INVALID_HANDLE, destination, sender });
+    const lane = (number: number, sender: boolean) => ({
+      lane: number,
+      source: INVALID_HANDLE,
+      destination,
+      sender,
+      ticket: "",
+    });
     sender.ask("announce_lane", lane(4000, true));
     receiver.ask("announce_lane", lane(4001, false));
     // Its ends do not agree.
@@ -1024,8 +1030,8 @@ describe("broker: recovery", () => {
     const destination = handleOf(HOST_CONTEXT, 3000);
     assert(announce(receiver, "DATAGRAM", destination));
     const lane = { lane: 4000, source: INVALID_HANDLE, destination };
-    sender.ask("announce_lane", { ...lane, sender: true });
-    receiver.ask("announce_lane", { ...lane, sender: false });
+    sender.ask("announce_lane", { ...lane, sender: true, ticket: "" });
+    receiver.ask("announce_lane", { ...lane, sender: false, ticket: "" });
     assertEquals([sender, receiver].map((it) => it.take("lane_closed").length), [1, 1]);
     assertEquals(world.inspect("lanes"), []);
   });
@@ -1081,7 +1087,7 @@ describe("broker: recovery", () => {
     const [one, two, asker] = [returned(world, 1), returned(world, 2), world.join()];
     announceRegion(world, one, handleOf(VM, 3000));
     two.ask("announce_attachment", attachment(handleOf(VM, 3000), 3));
-    two.ask("announce_lane", { lane: 4000, source: INVALID_HANDLE, destination: handleOf(VM, 3001), sender: true });
+    two.ask("announce_lane", { lane: 4000, source: INVALID_HANDLE, destination: handleOf(VM, 3001), sender: true, ticket: "" });
     asker.send("attach", { handle: handleOf(VM, 3001) });
     asker.send("list", { prefix: "", after: null }, [world.medium.share("lane") as TestShare]);
     for (const client of [two, asker, one]) client.leave();

@@ -98,7 +98,7 @@ export interface Requests {
     ticket: string | null;
   };
   /** To a new broker: one end of a lane. */
-  announce_lane: { lane: number; source: Handle; destination: Handle; sender: boolean };
+  announce_lane: { lane: number; source: Handle; destination: Handle; sender: boolean; ticket: string };
   /** To a new broker: the clients I have a bell with. */
   announce_peers: { peers: number[] };
   /** To a new broker: that was all. */
@@ -187,7 +187,7 @@ export interface Results {
   create_region: { handle: Handle; ticket: string; attachment: string };
   create_group: { handle: Handle; ticket: string };
   destroy: Record<never, never>;
-  open_lane: { lane: number; peer: number; fresh: boolean };
+  open_lane: { lane: number; peer: number; fresh: boolean; ticket: string };
   forget_peer: Record<never, never>;
   close_lane: Record<never, never>;
   query: { size: number };
@@ -217,7 +217,7 @@ export interface Results {
 /** What the broker says unasked. Shares that go with it are named in the comment. */
 export interface Notices {
   /** Somebody sends to you. Shares: the lane; if `fresh`, bell and sender's attention. */
-  lane: { lane: number; source: Handle; destination: Handle; peer: number; fresh: boolean };
+  lane: { lane: number; source: Handle; destination: Handle; peer: number; fresh: boolean; ticket: string };
   /** A lane is closed, seen from its sender (`revoked`, `gone`) or its receiver (`revoked`, `ended`). */
   lane_closed: { lane: number; cause: "revoked" | "gone" | "ended" };
   /** A client is gone. */
@@ -362,7 +362,7 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
     members: listOf(groupMember),
   },
   announce_attachment: { handle, count: id, size: id, creatorOnly: boolean, ticket: orMissing(text) },
-  announce_lane: { lane: id, source: handle, destination: handle, sender: boolean },
+  announce_lane: { lane: id, source: handle, destination: handle, sender: boolean, ticket: text },
   announce_peers: { peers: listOf(id) },
   announced: {},
   create_endpoint: { resource: orNull(id), wellKnown: boolean },

@@ -35,6 +35,12 @@ export function resourceClaim(
   return ["resource", context, type, owner, resource, size, creatorOnly];
 }
 
+/** To be at one end of that lane. */
+export function laneClaim(client: number, lane: number, source: Handle, destination: Handle, sender: boolean): Claim {
+  const ends = [source.context, source.resource, destination.context, destination.resource];
+  return ["lane", client, lane, ...ends, sender ? "sender" : "receiver"];
+}
+
 /** To be attached to that region. */
 export function attachmentClaim(
   context: ContextId,

@@ -15,6 +15,7 @@ import {
 } from "../../handle.ts";
 import type { Share } from "../medium.ts";
 import { befriend } from "./bells.ts";
+import { laneClaim } from "./claims.ts";
 import { type Context, contextOf, type Endpoint, type Lane } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
@@ -43,23 +44,31 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
         throw error;
       }
     }
-    const lane: Lane = { number, source: args.source, sender: client, destination };
     // A sender that asks again has lost the lane it had.
     for (const old of client.outgoing) {
       if (old.destination === destination && handlesEqual(old.source, args.source)) endLane(fabric, old, "ended");
     }
-    addLane(fabric, lane);
+    addLane(fabric, { number, source: args.source, sender: client, destination });
     fabric.spent.push(pages, ...bell ?? []);
     const fresh = bell !== undefined;
+    const { handle } = destination;
     fabric.notify(
       receiver,
       "lane",
-      { lane: lane.number, source: lane.source, destination: destination.handle, peer: client.number, fresh },
+      {
+        lane: number,
+        source: args.source,
+        destination: handle,
+        peer: client.number,
+        fresh,
+        ticket: fabric.ticket(laneClaim(receiver.number, number, args.source, handle, false)),
+      },
       bell === undefined ? [pages] : [pages, bell[1], client.attention!],
     );
     fabric.replyShares = bell === undefined ? [pages] : [pages, bell[0], receiver.attention!];
     if (fresh) befriend(client, receiver);
-    return { lane: lane.number, peer: receiver.number, fresh };
+    const ticket = fabric.ticket(laneClaim(client.number, number, args.source, handle, true));
+    return { lane: number, peer: receiver.number, fresh, ticket };
   },
 
   close_lane: (fabric, client, args) => {

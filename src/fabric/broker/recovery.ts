@@ -8,7 +8,7 @@ import { handlesEqual, WELL_KNOWN_CONTEXT } from "../../handle.ts";
 import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
-import { attachmentClaim, resourceClaim } from "./claims.ts";
+import { attachmentClaim, laneClaim, resourceClaim } from "./claims.ts";
 import { type Client, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { joinGroup, keepMember } from "./groups.ts";
@@ -103,7 +103,8 @@ export const recoveryHandlers: Handlers<
   },
 
   announce_lane: (fabric, client, args) => {
-    if (!fabric.wasGiven(args.lane)) {
+    const claim = laneClaim(client.number, args.lane, args.source, args.destination, args.sender);
+    if (!fabric.wasGiven(args.lane) || !fabric.believes(client, claim, args.ticket)) {
       fabric.notify(client, "lane_closed", { lane: args.lane, cause: args.sender ? "gone" : "ended" });
       return {};
     }
@@ -129,6 +130,7 @@ export const recoveryHandlers: Handlers<
     return {};
   },
 
+  // Who calls somebody a peer who is none is not rung by him: that harms nobody else, and needs no ticket.
   announce_peers: (fabric, client, args) => {
     for (const number of args.peers) {
       client.peers.add(number);
