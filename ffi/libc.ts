@@ -109,6 +109,24 @@ const processSymbols = {
   geteuid: { parameters: [], result: "u32" },
 } as const;
 
+/** Requests to drivers. */
+const deviceSymbols = {
+  // int ioctl(int fd, unsigned long op, ... /* arg */);   with the address of a structure, or of none
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+} as const;
+
+/** Waiting for descriptors in a thread of Deno's pool. */
+const pollSymbols = {
+  // int poll(struct pollfd *fds, nfds_t nfds, int timeout);   errno is lost
+  poll_elsewhere: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
+  // int eventfd(unsigned int initval, int flags);
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  // int eventfd_read(int fd, eventfd_t *value);
+  eventfd_read: { parameters: ["i32", "buffer"], result: "i32" },
+  // int eventfd_write(int fd, eventfd_t value);
+  eventfd_write: { parameters: ["i32", "u64"], result: "i32" },
+} as const;
+
 const groups: readonly Deno.ForeignLibraryInterface[] = [
   descriptorSymbols,
   memorySymbols,
@@ -116,6 +134,8 @@ const groups: readonly Deno.ForeignLibraryInterface[] = [
   serverSymbols,
   fileSymbols,
   processSymbols,
+  deviceSymbols,
+  pollSymbols,
 ];
 
 /** The symbols of {@linkcode libc} with their types. */
@@ -126,6 +146,8 @@ export type Libc = Deno.DynamicLibrary<
   & typeof serverSymbols
   & typeof fileSymbols
   & typeof processSymbols
+  & typeof deviceSymbols
+  & typeof pollSymbols
 >["symbols"];
 
 /** A symbol as an interposer sees it. */
