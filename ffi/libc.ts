@@ -101,6 +101,26 @@ const fileSymbols = {
   chmod: { parameters: ["buffer", "u32"], result: "i32" },
 } as const;
 
+/** What looks around and edits files of others; apart, since few programs do. */
+const pathSymbols = {
+  // DIR *opendir(const char *name);
+  opendir: { parameters: ["buffer"], result: "pointer" },
+  // struct dirent *readdir(DIR *dirp);   with 64-bit offsets on every 64-bit machine
+  readdir: { parameters: ["pointer"], result: "pointer" },
+  // int closedir(DIR *dirp);
+  closedir: { parameters: ["pointer"], result: "i32" },
+  // ssize_t readlink(const char *restrict path, char *restrict buf, size_t bufsiz);
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
+  // char *realpath(const char *restrict path, char *restrict resolved_path);   with room of PATH_MAX bytes
+  realpath: { parameters: ["buffer", "buffer"], result: "pointer" },
+  // int faccessat(int dirfd, const char *path, int mode, int flags);
+  faccessat: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
+  // int fsync(int fd);
+  fsync: { parameters: ["i32"], result: "i32" },
+  // int fchown(int fd, uid_t owner, gid_t group);
+  fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
+} as const;
+
 /** What a process knows about itself. */
 const processSymbols = {
   // char *getenv(const char *name);
@@ -133,6 +153,7 @@ const groups: readonly Deno.ForeignLibraryInterface[] = [
   socketSymbols,
   serverSymbols,
   fileSymbols,
+  pathSymbols,
   processSymbols,
   deviceSymbols,
   pollSymbols,
@@ -145,6 +166,7 @@ export type Libc = Deno.DynamicLibrary<
   & typeof socketSymbols
   & typeof serverSymbols
   & typeof fileSymbols
+  & typeof pathSymbols
   & typeof processSymbols
   & typeof deviceSymbols
   & typeof pollSymbols
