@@ -55,19 +55,20 @@ export class LentMapping {
 
   /**
    * Cuts everybody off from the memory: every view of the buffer is empty, and whoever has it by another way reads
-   * zeroes. Closing again does nothing.
+   * zeroes. Closing again does nothing. It does not fail: if the process has too many mappings to change this one now,
+   * that is done at a later closing.
    *
    * @returns `false` when the buffer had been transferred away.
-   * @throws {SystemError} ENOMEM when the process has too many mappings to change this one.
    */
   close(): boolean {
     if (!this.#open) return true;
-    replacePages(this.#address, this.#byteLength);
     this.#open = false;
+    const replaced = replacePages(this.#address, this.#byteLength);
     const buffer = this.#buffer.deref();
     if (buffer?.detached) return false;
     buffer?.transfer(0);
-    if (buffer === undefined || this.#forgotten) return true;
+    // Pages that are still to be replaced must not become somebody else's before.
+    if (buffer === undefined || this.#forgotten || !replaced) return true;
     retired.push({ address: this.#address, byteLength: this.#byteLength });
     if (retired.length > RETIRED_MOST) {
       const { address, byteLength } = retired.shift()!;

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { check, libc } from "./libc.ts";
+import { check, Errno, errno, libc, SystemError } from "./libc.ts";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -22,6 +22,9 @@ const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 
 const NO_DESCRIPTOR = -1;
+
+/** Changes that the kernel had no memory for; each is tried again at every closing after it. */
+const refused: (() => boolean)[] = [];
 
 /** Memory of a descriptor, mapped from its start. The descriptor may be closed; the mapping stays. */
 export class Mapping {
@@ -53,18 +56,18 @@ export class Mapping {
    * somebody else reads these addresses now and cannot be stopped: the pages are replaced by private zeroes, which cut
    * him off from the memory, and the addresses stay in use until the process ends.
    *
+   * It does not fail: if the process has too many mappings to change this one now, that is done at a later closing.
+   *
    * @returns `false` when the buffer had been transferred away.
-   * @throws {SystemError} ENOMEM when the process has too many mappings to change this one.
    */
   close(): boolean {
     if (!this.#open) return true;
+    this.#open = false;
     if (this.buffer.detached) {
       replacePages(this.address, this.byteLength);
-      this.#open = false;
       return false;
     }
     this.buffer.transfer(0);
-    this.#open = false;
     unmapPages(this.address, this.byteLength);
     return true;
   }
@@ -75,10 +78,14 @@ export class Mapping {
  *
  * @param address Where the pages begin.
  * @param byteLength How many bytes; whole pages are replaced.
- * @throws {SystemError} ENOMEM when the process has too many mappings.
+ * @returns `false` when the process has too many mappings now, so that it will be done at a later closing.
  */
-export function replacePages(address: bigint, byteLength: number): void {
-  map(address, byteLength, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NO_DESCRIPTOR);
+export function replacePages(address: bigint, byteLength: number): boolean {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+  return change(
+    "mmap",
+    () => libc.mmap(address, BigInt(byteLength), PROT_READ | PROT_WRITE, flags, NO_DESCRIPTOR, 0n),
+  );
 }
 
 /**
@@ -86,10 +93,26 @@ export function replacePages(address: bigint, byteLength: number): void {
  *
  * @param address Where the pages begin.
  * @param byteLength How many bytes; whole pages go.
- * @throws {SystemError} ENOMEM when the process has too many mappings.
+ * @returns `false` when the process has too many mappings now, so that it will be done at a later closing.
  */
-export function unmapPages(address: bigint, byteLength: number): void {
-  check(libc.munmap(address, BigInt(byteLength)), "munmap");
+export function unmapPages(address: bigint, byteLength: number): boolean {
+  return change("munmap", () => libc.munmap(address, BigInt(byteLength)));
+}
+
+/** Changes mappings, or remembers to; tries again what was refused before. */
+function change(call: string, attempt: () => number | bigint): boolean {
+  const done = attemptChange(call, attempt);
+  for (const again of refused.splice(0)) if (!again()) refused.push(again);
+  if (!done) refused.push(() => attemptChange(call, attempt));
+  return done;
+}
+
+function attemptChange(call: string, attempt: () => number | bigint): boolean {
+  const result = attempt();
+  const error = errno();
+  const done = Number(result) !== -1;
+  if (!done && error !== Errno.ENOMEM) throw new SystemError(error, call);
+  return done;
 }
 
 /**
@@ -101,7 +124,7 @@ export function unmapPages(address: bigint, byteLength: number): void {
  * @throws {SystemError} EPERM when a seal forbids it; ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapShared(fd: number, length: number): Mapping {
-  return new Mapping(map(0n, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd), length);
+  return new Mapping(map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd), length);
 }
 
 /**
@@ -114,7 +137,7 @@ export function mapShared(fd: number, length: number): Mapping {
  * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapReadOnly(fd: number, length: number): Mapping {
-  return new Mapping(map(0n, length, PROT_READ, MAP_SHARED, fd), length);
+  return new Mapping(map(length, PROT_READ, MAP_SHARED, fd), length);
 }
 
 /**
@@ -127,10 +150,10 @@ export function mapReadOnly(fd: number, length: number): Mapping {
  * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapPrivate(fd: number, length: number): Mapping {
-  return new Mapping(map(0n, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd), length);
+  return new Mapping(map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd), length);
 }
 
 /** The kernel rounds a length up to whole pages, here and in munmap. */
-function map(address: bigint, length: number, protection: number, flags: number, fd: number): bigint {
-  return BigInt(check(libc.mmap(address, BigInt(length), protection, flags, fd, 0n), "mmap"));
+function map(length: number, protection: number, flags: number, fd: number): bigint {
+  return BigInt(check(libc.mmap(0n, BigInt(length), protection, flags, fd, 0n), "mmap"));
 }

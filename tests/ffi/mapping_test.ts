@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { closeDescriptor } from "../../ffi/descriptor.ts";
-import { Errno, SystemError } from "../../ffi/libc.ts";
-import { type Mapping, mapPrivate, mapReadOnly, mapShared } from "../../ffi/mapping.ts";
+import { Errno, interposeLibc, setErrno, SystemError } from "../../ffi/libc.ts";
+import { type Mapping, mapPrivate, mapReadOnly, mapShared, unmapPages } from "../../ffi/mapping.ts";
 import { createMemfd } from "../../ffi/memfd.ts";
 import { NOT_OPEN, runProgram, test, withFailures } from "./support.ts";
 
@@ -67,14 +67,38 @@ test("what cannot be mapped is an error", () => {
   assertEquals([error.code, error.call], ["EBADF", "mmap"]);
 });
 
-test("a mapping that could not be closed can be closed again", () => {
+test("what cannot be given back for want of memory is given back at a later closing", () => {
   const fd = createMemfd("stubborn", 4096);
+  const [transferred, closed, later] = [mapShared(fd, 4096), mapShared(fd, 4096), mapShared(fd, 4096)];
+  closeDescriptor(fd);
+  new Uint8Array(transferred.buffer)[0] = 5;
+  const moved = transferred.buffer.transfer();
+  const bytes = new Uint8Array(closed.buffer);
+  let without = true;
+  const fail = () => (setErrno(Errno.ENOMEM), -1);
+  interposeLibc((_name, call) => (...args) => without ? fail() : call(...args));
+  try {
+    assertEquals([transferred.close(), closed.close()], [false, true]);
+    assertEquals([bytes.length, new Uint8Array(moved)[0]], [0, 5]);
+    without = false;
+    assertEquals(later.close(), true);
+  } finally {
+    interposeLibc(undefined);
+  }
+  assertEquals(new Uint8Array(moved)[0], 0);
+  assert(!mappedAt(closed)?.includes("memfd:stubborn"));
+  assert(!mappedAt(transferred)?.includes("memfd:stubborn"));
+});
+
+test("closing fails only for what is no mapping", () => {
+  const fd = createMemfd("misfit", 4096);
   const mapping = mapShared(fd, 4096);
   closeDescriptor(fd);
-  const moved = mapping.buffer.transfer();
-  withFailures("mmap", Errno.ENOMEM, 1, () => assertThrows(() => mapping.close(), SystemError, "ENOMEM"));
-  assertEquals(mapping.close(), false);
-  assertEquals(new Uint8Array(moved)[0], 0);
+  const { address } = mapping;
+  withFailures("munmap", Errno.EINVAL, 1, () => {
+    assertEquals(assertThrows(() => mapping.close(), SystemError).call, "munmap");
+  });
+  unmapPages(address, 4096);
 });
 
 test("a thousand mappings are no more at the end than at the start", () => {
