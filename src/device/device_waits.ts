@@ -1,0 +1,154 @@
+/**
+ * Waits for what a device brings.
+ *
+ * @module
+ */
+
+import { pollDescriptor, PollEvent, type PollWatch, watchDescriptor } from "../../ffi/poll_loop.ts";
+import { type Look, timedOut, type WaitOptions } from "../lane/waiting.ts";
+import type { Subject } from "../subject.ts";
+
+type Timer = ReturnType<typeof setTimeout>;
+
+/** Timers do not count further, nobody waits that long. */
+const LONG = 0x7FFF_FFFF;
+
+interface Waiter {
+  readonly settle: () => boolean;
+  readonly fail: (error: unknown) => void;
+  readonly subject: Subject;
+}
+
+/** All waits for one device. */
+export class DeviceWaits {
+  readonly #fd: number;
+  readonly #refresh: () => boolean;
+  readonly #waiters = new Set<Waiter>();
+  #watch: PollWatch | undefined;
+
+  /**
+   * @param fd The device's descriptor.
+   * @param refresh Takes in what is there; says whether more could be taken in, so that it is worth watching.
+   */
+  constructor(fd: number, refresh: () => boolean) {
+    this.#fd = fd;
+    this.#refresh = refresh;
+  }
+
+  /**
+   * Waits as a promise; the process stays alive meanwhile.
+   *
+   * @param subject What it is about.
+   * @param look Looks for the result.
+   * @param options How the wait may end.
+   * @returns The result.
+   */
+  wait<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+    try {
+      options?.signal?.throwIfAborted();
+      this.#refresh();
+      const found = look();
+      if (found !== undefined) return Promise.resolve(found);
+      return this.#enqueue(subject, look, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Waits without turning the event loop.
+   *
+   * @param subject What it is about.
+   * @param look Looks for the result.
+   * @param timeout Milliseconds, or -1 without end.
+   * @returns The result.
+   * @throws {VmciError} TIMEOUT.
+   */
+  waitSync<T>(subject: Subject, look: Look<T>, timeout: number): T {
+    const end = timeout < 0 ? Infinity : performance.now() + timeout;
+    for (;;) {
+      this.#refresh();
+      const found = look();
+      if (found !== undefined) return found;
+      const left = end - performance.now();
+      if (left <= 0) throw timedOut(subject, timeout);
+      pollDescriptor(this.#fd, PollEvent.IN, left === Infinity ? -1 : left);
+    }
+  }
+
+  /** Everybody looks again. */
+  wake(): void {
+    this.#arm();
+    for (const waiter of [...this.#waiters]) waiter.settle();
+  }
+
+  /** Ends every wait with an error. */
+  failAll(makeError: (subject: Subject) => unknown): void {
+    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
+  }
+
+  #enqueue<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const { signal, timeout } = options ?? {};
+    let timer: Timer | undefined;
+    const leave = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+      this.#waiters.delete(waiter);
+      if (this.#waiters.size === 0) this.#disarm();
+    };
+    const waiter: Waiter = {
+      subject,
+      settle: () => {
+        // Whoever looked before may have ended this one.
+        if (!this.#waiters.has(waiter)) return true;
+        try {
+          const result = look();
+          if (result === undefined) return false;
+          leave();
+          resolve(result);
+        } catch (error) {
+          leave();
+          reject(error);
+        }
+        return true;
+      },
+      fail: (error) => {
+        leave();
+        reject(error);
+      },
+    };
+    const abort = () => waiter.fail(signal?.reason);
+    this.#waiters.add(waiter);
+    signal?.addEventListener("abort", abort, { once: true });
+    if (timeout !== undefined && timeout < LONG) {
+      timer = setTimeout(() => {
+        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
+      }, timeout);
+    }
+    this.#arm();
+    return promise;
+  }
+
+  #arm(): void {
+    if (this.#waiters.size > 0) this.#watch ??= watchDescriptor(this.#fd, PollEvent.IN, () => this.#found());
+  }
+
+  #disarm(): void {
+    this.#watch?.stop();
+    this.#watch = undefined;
+  }
+
+  #found(): void {
+    let more: boolean;
+    try {
+      more = this.#refresh();
+    } catch (error) {
+      this.failAll(() => error);
+      return;
+    }
+    for (const waiter of [...this.#waiters]) waiter.settle();
+    // What has no room here stays with the driver, and is no news until somebody takes something.
+    if (!more) this.#disarm();
+  }
+}
