@@ -45,6 +45,8 @@ export interface Command {
   readonly texts?: readonly string[];
   /** Its options that may be given many times. */
   readonly lists?: readonly string[];
+  /** Its options without a value, beside `--json` and `--help`. */
+  readonly flags?: readonly string[];
   /**
    * Does it.
    *

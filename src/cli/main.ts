@@ -12,8 +12,9 @@ import { fabricServe } from "./fabric_serve.ts";
 import { fabricStatus } from "./fabric_status.ts";
 import { ls } from "./ls.ts";
 import { ping } from "./ping.ts";
+import { vmxCheck, vmxEnable, vmxShow } from "./vmx.ts";
 
-const COMMANDS: readonly Command[] = [fabricServe, fabricStatus, ls, ping, aclCheck];
+const COMMANDS: readonly Command[] = [fabricServe, fabricStatus, ls, ping, aclCheck, vmxShow, vmxEnable, vmxCheck];
 
 const HELP = `Usage: vmci COMMAND [OPTIONS]
 
@@ -45,7 +46,7 @@ export async function run(args: readonly string[], parse: Parser): Promise<numbe
   const options = parse(args.slice(command.name.split(" ").length), {
     texts: ["device", ...command.texts ?? []],
     lists: command.lists ?? [],
-    flags: ["json", "help"],
+    flags: ["json", "help", ...command.flags ?? []],
     short: { device: "d", help: "h" },
   });
   if (options.flags.has("help")) return say(command.help);
