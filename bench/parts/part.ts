@@ -1,0 +1,71 @@
+/**
+ * What the parties of a measurement have in common: what they are told, and how they answer.
+ *
+ * @module
+ */
+
+import type { Span } from "../../src/cli/bench_measure.ts";
+
+/** What a party is told. Which of it counts depends on the part. */
+export interface Job {
+  /** The fabric's directory; sockets go there too. */
+  readonly directory: string;
+  /** How long to measure. */
+  readonly span: Span;
+  /** Bytes of a message. */
+  readonly size: number;
+  /** Bytes of messages, one measurement for each. */
+  readonly sizes: readonly number[];
+  /** What the other party said first. */
+  readonly ready: Ready;
+  /** Microseconds that the session may spin in one wait; the library's own choice without it. */
+  readonly spin?: number | undefined;
+  /** Milliseconds in which both parties go to sleep before each message; 0 for a steady exchange. */
+  readonly idle: number;
+  /** How many of something. */
+  readonly count: number;
+  /** Which variant of the part. */
+  readonly variant: string;
+}
+
+/** What a party that is spoken to says first. */
+export type Ready = Readonly<Record<string, unknown>>;
+
+/** One part. */
+export type Part = (job: Job) => Promise<void> | void;
+
+/** The first byte of the last message. */
+export const STOP = 0xff;
+
+/** Nobody waits longer than this for the other party, in milliseconds: it may be dead. */
+export const PATIENCE = 20_000;
+
+/** Prints a line for the one who started this process. */
+export function say(value: unknown): void {
+  let bytes = new TextEncoder().encode(`${JSON.stringify(value)}\n`);
+  while (bytes.length > 0) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
+}
+
+/** A payload of that size without {@linkcode STOP} in it. */
+export function payloadOf(size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(size).fill(1);
+}
+
+/** Lets both parties go to sleep. */
+export function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Stays until the process that started this one closes this one's standard input, or dies. */
+export async function stay(): Promise<never> {
+  for await (const _ of Deno.stdin.readable);
+  Deno.exit(0);
+}
+
+/** Waits for a line; ends this process when the one that started it is gone. */
+export async function told(): Promise<void> {
+  const reader = Deno.stdin.readable.getReader();
+  const { done } = await reader.read();
+  if (done) Deno.exit(0);
+  reader.releaseLock();
+}
