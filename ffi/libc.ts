@@ -309,6 +309,8 @@ export const Errno = {
   ECONNABORTED: 103,
   /** The other end closed with something unread. */
   ECONNRESET: 104,
+  /** Not enough memory for what goes through a socket. */
+  ENOBUFS: 105,
   /** Nobody listens at the other end. */
   ECONNREFUSED: 111,
 } as const;
@@ -378,13 +380,30 @@ export function uninterrupted(call: string, attempt: () => number): number {
 }
 
 /**
- * The result of a call that waits; interrupted by a signal handler, it is made again with the time that is left.
+ * Whether the kernel lacks the memory for what is over in a moment: then the call may be made again.
+ *
+ * @param error The error number.
+ */
+export function isShortage(error: number): boolean {
+  return error === Errno.ENOMEM || error === Errno.ENOBUFS;
+}
+
+/** Holds the thread for a millisecond, without asking the kernel for memory. */
+export function pause(): void {
+  Atomics.wait(pauseWord, 0, 0, 1);
+}
+
+const pauseWord = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * The result of a call that waits; interrupted by a signal handler, or refused for want of memory, it is made again with
+ * the time that is left.
  *
  * @param call The name of the call, for the message.
  * @param timeoutMs How long to wait at most, in milliseconds; -1 is for ever.
  * @param wait Makes the call with a timeout as `poll` takes it: whole milliseconds that fit into an `int`, or -1.
- * @returns The result.
- * @throws {SystemError} When the result is -1 and not for a signal.
+ * @returns The result; 0 when the time is over.
+ * @throws {SystemError} When the result is -1 for another reason.
  */
 export function waitThroughSignals(call: string, timeoutMs: number, wait: (timeoutMs: number) => number): number {
   const deadline = timeoutMs < 0 ? Infinity : performance.now() + timeoutMs;
@@ -394,7 +413,12 @@ export function waitThroughSignals(call: string, timeoutMs: number, wait: (timeo
     const result = wait(remaining < 0 ? -1 : Math.min(Math.ceil(remaining), 0x7fffffff));
     const error = errno();
     if (result !== -1) return result;
-    if (error !== Errno.EINTR) throw new SystemError(error, call);
+    if (isShortage(error)) {
+      if (remaining === 0) return 0;
+      pause();
+    } else if (error !== Errno.EINTR) {
+      throw new SystemError(error, call);
+    }
     if (timeoutMs >= 0) remaining = Math.max(0, deadline - performance.now());
   }
 }

@@ -14,7 +14,9 @@ import {
   cString,
   Errno,
   errno,
+  isShortage,
   libc,
+  pause,
   SystemError,
   uninterrupted,
   waitThroughSignals,
@@ -42,6 +44,9 @@ const POLLERR = 0x8;
 const POLLHUP = 0x10;
 const POLLNVAL = 0x20;
 const POLLRDHUP = 0x2000;
+
+/** Milliseconds for which something is tried again when the kernel lacks the memory for it. */
+const SHORTAGE = 1000;
 
 /** `struct sockaddr_un`: a family and a path with its NUL. */
 const SOCKADDR_UN_SIZE = 110;
@@ -256,7 +261,7 @@ export class PacketSocket {
    * @param bytes What to send: 1 to {@linkcode MAX_PACKET} bytes. Empty packets look like the end and are refused.
    * @param descriptors Descriptors to hand over, at most {@linkcode MAX_PACKET_DESCRIPTORS}; the other end gets
    * duplicates.
-   * @returns `false` when there is no room now.
+   * @returns `false` when there is no room now, or the kernel has no memory for it.
    * @throws {SystemError} EPIPE when the other end has closed; EMSGSIZE when it is too large; EBADF and the like.
    * @throws {RangeError} When there is nothing to send, or too many descriptors.
    */
@@ -276,7 +281,7 @@ export class PacketSocket {
       const result = libc.sendmsg(this.fd, buffers.header, MSG_DONTWAIT | MSG_NOSIGNAL);
       const error = errno();
       if (result !== -1) return true;
-      if (error === Errno.EAGAIN) return false;
+      if (error === Errno.EAGAIN || isShortage(error)) return false;
       if (error !== Errno.EINTR) throw new SystemError(error, "sendmsg");
     }
   }
@@ -285,11 +290,11 @@ export class PacketSocket {
    * Receives one packet, if there is one.
    *
    * @returns The packet or the end, or `undefined` when nothing is there now.
-   * @throws {SystemError} EBADF and the like.
+   * @throws {SystemError} EBADF and the like; ENOMEM and ENOBUFS when the kernel has had no memory for long.
    */
   receive(): Packet | undefined {
     const buffers = packetBuffers ??= new PacketBuffers();
-    while (true) {
+    for (let tries = 0;;) {
       buffers.payloadLength = MAX_PACKET;
       buffers.controlLength = buffers.control.byteLength;
       const length = libc.recvmsg(this.fd, buffers.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -304,9 +309,11 @@ export class PacketSocket {
         };
       }
       if (error === Errno.EAGAIN) return undefined;
+      // Left unread, it would wait for another packet to be announced by.
+      if (isShortage(error) && tries++ < SHORTAGE) pause();
       // ECONNRESET says, once and before the packets still queued, that the other end closed without reading all of
       // ours. What it had sent comes next, and then the end.
-      if (error !== Errno.EINTR && error !== Errno.ECONNRESET) throw new SystemError(error, "recvmsg");
+      else if (error !== Errno.EINTR && error !== Errno.ECONNRESET) throw new SystemError(error, "recvmsg");
     }
   }
 }
@@ -344,7 +351,7 @@ let pollSet = new DataView(new ArrayBuffer(8 * Pollfd.SIZE));
  * @param descriptors The descriptors; negative ones are passed over.
  * @param timeoutMs How long to wait at most, in milliseconds: 0 only looks, -1 waits for ever.
  * @returns How many of them are ready; 0 when the time is over.
- * @throws {SystemError} ENOMEM; EINVAL for more descriptors than the process may have.
+ * @throws {SystemError} EINVAL for more descriptors than the process may have.
  */
 export function waitReadable(descriptors: ArrayLike<number>, timeoutMs: number): number {
   if (pollSet.byteLength < descriptors.length * Pollfd.SIZE) {
@@ -382,15 +389,17 @@ const strokes = new Uint8Array(4096);
  *
  * @param fd The descriptor.
  * @returns `false` when nobody is at the other end any more. A bell that is full of strokes counts as rung.
- * @throws {SystemError} EBADF and the like.
+ * @throws {SystemError} EBADF and the like; ENOMEM and ENOBUFS when the kernel has had no memory for long.
  */
 export function ringBell(fd: number): boolean {
-  while (true) {
+  for (let tries = 0;;) {
     const result = libc.send(fd, stroke, 1n, MSG_DONTWAIT | MSG_NOSIGNAL);
     const error = errno();
     if (result !== -1 || error === Errno.EAGAIN) return true;
     if (error === Errno.EPIPE || error === Errno.ECONNRESET) return false;
-    if (error !== Errno.EINTR) throw new SystemError(error, "send");
+    // Given up at once, who sleeps at the other end would sleep on.
+    if (isShortage(error) && tries++ < SHORTAGE) pause();
+    else if (error !== Errno.EINTR) throw new SystemError(error, "send");
   }
 }
 
@@ -407,7 +416,8 @@ export function drainBell(fd: number): boolean {
     const error = errno();
     if (result === 0) return false;
     if (result !== -1) continue;
-    if (error === Errno.EAGAIN) return true;
+    // What is left in it for want of memory is found by whoever looks next.
+    if (error === Errno.EAGAIN || isShortage(error)) return true;
     if (error === Errno.ECONNRESET) return false;
     if (error !== Errno.EINTR) throw new SystemError(error, "recv");
   }

@@ -12,7 +12,7 @@ import {
   uninterrupted,
   waitThroughSignals,
 } from "../../ffi/libc.ts";
-import { isHungUp, streamPair, waitReadable } from "../../ffi/unix_socket.ts";
+import { isHungUp, ringBell, streamPair, waitReadable } from "../../ffi/unix_socket.ts";
 import { program, runProgram, test, withFailures } from "./support.ts";
 
 /** The library again, as a program sees it that has not used it yet. */
@@ -135,10 +135,20 @@ test("an endless wait stays endless, and one too long for an int is cut", () => 
   assertEquals(timeouts, [-1, -1, 0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff]);
 });
 
+test("a wait for which there is no memory is made again until its time is over", () => {
+  const [a, b] = streamPair();
+  ringBell(b);
+  assertEquals(withFailures("poll", Errno.ENOMEM, 3, () => waitReadable([a], -1)), 1);
+  assertEquals(withFailures("poll", Errno.ENOMEM, Infinity, () => waitReadable([a], 5)), 0);
+  assertEquals(withFailures("poll", Errno.ENOMEM, Infinity, () => waitReadable([a], 0)), 0);
+  closeDescriptor(a);
+  closeDescriptor(b);
+});
+
 test("a wait that fails for another reason throws", () => {
   const [a, b] = streamPair();
-  const error = assertThrows(() => withFailures("poll", Errno.ENOMEM, 1, () => waitReadable([a], 0)), SystemError);
-  assertEquals([error.code, error.call], ["ENOMEM", "poll"]);
+  const error = assertThrows(() => withFailures("poll", Errno.EINVAL, 1, () => waitReadable([a], 0)), SystemError);
+  assertEquals([error.code, error.call], ["EINVAL", "poll"]);
   assertEquals(withFailures("poll", Errno.EINTR, 2, () => isHungUp(a)), false);
   closeDescriptor(a);
   closeDescriptor(b);

@@ -169,6 +169,12 @@ test("a full socket says so and takes more once there is room", () => {
 
 test("sending and receiving go on after signals and throw what else happens", () => {
   const [a, b] = packetPair();
+  for (const shortage of [Errno.ENOMEM, Errno.ENOBUFS]) {
+    assertEquals(withFailures("sendmsg", shortage, 1, () => a.send(new Uint8Array([1]))), false);
+    assert(a.send(new Uint8Array([1])));
+    assertEquals(withFailures("recvmsg", shortage, 3, () => b.receive())!.bytes.length, 1);
+    assertThrows(() => withFailures("recvmsg", shortage, Infinity, () => b.receive()), SystemError, "recvmsg failed");
+  }
   assert(withFailures("sendmsg", Errno.EINTR, 2, () => a.send(new Uint8Array([1]))));
   assertEquals(withFailures("recvmsg", Errno.EINTR, 2, () => b.receive())!.bytes.length, 1);
   closeAll(a, b);
@@ -335,6 +341,13 @@ test("bells go on after signals", () => {
   const [a, b] = streamPair();
   assertEquals(withFailures("send", Errno.EINTR, 2, () => ringBell(a)), true);
   assertEquals(withFailures("recv", Errno.EINTR, 2, () => drainBell(b)), true);
+  for (const shortage of [Errno.ENOMEM, Errno.ENOBUFS]) {
+    assertEquals(withFailures("send", shortage, 3, () => ringBell(a)), true);
+    assertEquals(withFailures("recv", shortage, 1, () => drainBell(b)), true);
+    assertEquals(waitReadable([b], 0), 1, "the stroke is there still");
+    assertEquals(drainBell(b), true);
+    assertThrows(() => withFailures("send", shortage, Infinity, () => ringBell(a)), SystemError, "send failed");
+  }
   assertEquals(withFailures("send", Errno.ECONNRESET, 1, () => ringBell(a)), false);
   [a, b].forEach(closeDescriptor);
 });
