@@ -8,13 +8,24 @@ import { VmciError } from "../error.ts";
 import { VERSION } from "../version.ts";
 import { type Command, ExitCode, type Parser, printJson, UsageError } from "./command.ts";
 import { aclCheck } from "./acl_check.ts";
+import { doctor } from "./doctor.ts";
 import { fabricServe } from "./fabric_serve.ts";
 import { fabricStatus } from "./fabric_status.ts";
 import { ls } from "./ls.ts";
 import { ping } from "./ping.ts";
 import { vmxCheck, vmxEnable, vmxShow } from "./vmx.ts";
 
-const COMMANDS: readonly Command[] = [fabricServe, fabricStatus, ls, ping, aclCheck, vmxShow, vmxEnable, vmxCheck];
+const COMMANDS: readonly Command[] = [
+  fabricServe,
+  fabricStatus,
+  ls,
+  ping,
+  aclCheck,
+  doctor,
+  vmxShow,
+  vmxEnable,
+  vmxCheck,
+];
 
 const HELP = `Usage: vmci COMMAND [OPTIONS]
 
