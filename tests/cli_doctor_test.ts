@@ -7,6 +7,7 @@ import { type Facts, gatherFacts } from "../src/doctor/facts.ts";
 import { LinuxMachine, type NodeStatus, OtherMachine, thisMachine } from "../src/doctor/machine.ts";
 import { interposeLibc } from "../ffi/libc.ts";
 import "./ffi/support.ts";
+import { asRoot, House, NOBODY } from "./support/house.ts";
 import { type Ended, OwnDirectory, Program, run } from "./support/program.ts";
 
 const USER = 1000;
@@ -363,6 +364,25 @@ Deno.test("doctor, a node this user may not open: a rule that gives it to the us
   });
   assertMatch(findings.at(-1)!.message, /may not open \/dev\/vsock .*; sockets work$/);
   assert(!ready(machine.facts).includes("VmciDevice /dev/vmci"));
+});
+
+Deno.test(asRoot("doctor, what another user may open is what the kernel says"), async () => {
+  await using house = await House.make();
+  const paths = [0o600, 0o660, 0o666].map((mode) => {
+    const path = `${house.path}/${mode.toString(8)}`;
+    Deno.writeTextFileSync(path, "");
+    Deno.chmodSync(path, mode);
+    return path;
+  });
+  const hidden = `${house.path}/hidden`;
+  Deno.mkdirSync(hidden, { mode: 0o700 });
+  Deno.writeTextFileSync(`${hidden}/node`, "");
+  Deno.chmodSync(`${hidden}/node`, 0o666);
+  const all = [...paths, `${hidden}/node`, `${house.path}/none`];
+  assertEquals(await house.runStrange("tests/programs/may_use.ts", ...all), {
+    uid: NOBODY,
+    usable: [false, false, true, false, false],
+  });
 });
 
 Deno.test("doctor, a node that is missing or no device", async () => {
