@@ -257,12 +257,9 @@ function missingModule({ system, modules }: Facts, level: Finding["level"], name
   return { level, message, remedy: { kind: "command", text: load, where } };
 }
 
-/** Where distributions that have slim kernels have the modules that these lack. */
+/** Where distributions that divide a kernel's modules into packages have the rest of them. Debian has them in one. */
 function packageOf(distribution: string | null, kernel: string | null): string | undefined {
   switch (distribution) {
-    case "debian":
-      // Its kernels for clouds have no drivers of VMware.
-      return kernel?.includes("cloud") ? `sudo apt install linux-image-${kernel.split("-").at(-1)}` : undefined;
     case "ubuntu":
       return `sudo apt install linux-modules-extra-${kernel}`;
     case "fedora":
