@@ -21,6 +21,8 @@ export interface WorldOptions {
   readonly quick: boolean;
   /** Keeps the two parties on a core of their own each. */
   readonly pin: boolean;
+  /** Gives every party precedence over all other processes of the machine. */
+  readonly first: boolean;
   /** Says what takes long. */
   readonly note: (text: string) => void;
 }
@@ -47,9 +49,16 @@ export class World implements AsyncDisposable {
     return { directory, span, size: 64, sizes: [], ready: {}, idle: 0, count: 0, variant: "", ...others };
   }
 
-  /** Where a party stays: `side` 0 or 1. */
-  at(side: 0 | 1): StartOptions {
-    return this.#options.pin ? { prefix: ["taskset", "-c", `${side}`] } : {};
+  /** How a party is started: `side` 0 or 1, if it is one of two. */
+  at(side?: 0 | 1): StartOptions {
+    const { pin, first } = this.#options;
+    const core = pin && side !== undefined ? ["taskset", "-c", `${side}`] : [];
+    return { prefix: [...(first ? ["nice", "-n", "-20"] : []), ...core], ...(pin ? { env: { PIN: "1" } } : {}) };
+  }
+
+  /** Starts a part of `parts/` as one of two parties, or as the only one. */
+  part(file: string, part: string, job: Job, side?: 0 | 1, flags: readonly string[] = ["--allow-all"]): PartyProcess {
+    return PartyProcess.part(file, part, job, { ...this.at(side), flags });
   }
 
   /** A directory of its own for one measurement. */
@@ -77,7 +86,7 @@ export class World implements AsyncDisposable {
    */
   async native(...args: readonly (string | number)[]): Promise<number[]> {
     const { program } = await this.compiled();
-    await using party = new PartyProcess([program, ...args.map(String)]);
+    await using party = new PartyProcess([program, ...args.map(String)], this.at());
     return await party.line() as number[];
   }
 

@@ -8,6 +8,7 @@
  *     deno task bench --rounds N          so many rounds; 5 without it
  *     deno task bench --quick             one short round: a look, no measurement
  *     deno task bench --pin               each party on a core of its own, by taskset
+ *     deno task bench --first             each party before all other processes of the machine, by nice: as root
  *     deno task bench --patience N        N seconds may be spent on waiting for a quiet machine; 60 without it
  *     deno task bench --compare           says what got worse by more than 25 % since bench/recorded.json
  *     deno task bench --record            writes bench/recorded.json
@@ -37,6 +38,7 @@ export interface BenchOptions {
   readonly rounds: number;
   readonly quick: boolean;
   readonly pin: boolean;
+  readonly first: boolean;
   /** Seconds that may be spent on waiting for a quiet machine. */
   readonly patience: number;
   /** Says what is done now. */
@@ -49,8 +51,8 @@ export interface BenchOptions {
  * @param options What, and how.
  * @returns The run.
  */
-export async function bench({ rows, rounds, quick, pin, patience, note }: BenchOptions): Promise<Run> {
-  await using world = new World({ quick, pin, note });
+export async function bench({ rows, rounds, quick, pin, first, patience, note }: BenchOptions): Promise<Run> {
+  await using world = new World({ quick, pin, first, note });
   const probes = choose(probesOf(world), rows);
   if (probes.length === 0) {
     throw new RangeError(`Cannot measure: no row's name begins so: ${rows.join(", ")}`);
@@ -68,7 +70,7 @@ function noteOnTerminal(text: string): void {
 async function main(args: string[]): Promise<void> {
   const options = parseArgs(args, {
     string: ["plot", "rows", "rounds", "patience"],
-    boolean: ["json", "quick", "pin", "compare", "record"],
+    boolean: ["json", "quick", "pin", "first", "compare", "record"],
     unknown: (arg: string) => {
       throw new RangeError(`Cannot read the command line: there is no ${arg}`);
     },
@@ -80,6 +82,7 @@ async function main(args: string[]): Promise<void> {
     rounds,
     quick: options.quick,
     pin: options.pin,
+    first: options.first,
     patience: Number(options.patience ?? (options.quick ? 0 : PATIENCE)),
     note: noteOnTerminal,
   });

@@ -12,8 +12,10 @@ const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));
 
 /** How a process is started. */
 export interface StartOptions {
-  /** What is put before its command line: a core to stay on. */
+  /** What is put before its command line. */
   readonly prefix?: readonly string[];
+  /** What is put into its environment. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Flags for Deno; everything is allowed without them. */
   readonly flags?: readonly string[];
 }
@@ -29,7 +31,7 @@ export class PartyProcess implements AsyncDisposable {
    * @param command Its command line.
    * @param options How it is started.
    */
-  constructor(command: readonly string[], { prefix = [] }: StartOptions = {}) {
+  constructor(command: readonly string[], { prefix = [], env = {} }: StartOptions = {}) {
     const [program, ...args] = [...prefix, ...command];
     this.#child = new Deno.Command(program!, {
       args,
@@ -37,7 +39,7 @@ export class PartyProcess implements AsyncDisposable {
       stdout: "piped",
       stderr: "piped",
       clearEnv: true,
-      env: { ...inherited(), NO_COLOR: "1" },
+      env: { ...inherited(), NO_COLOR: "1", ...env },
     }).spawn();
     this.#reader = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
     this.#errors = new Response(this.#child.stderr).text();

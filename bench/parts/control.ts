@@ -15,7 +15,7 @@ export async function holder({ directory, count }: Job): Promise<void> {
   const endpoints = Array.from({ length: count }, () => vmci.datagrams.create());
   vmci.discovery.register("bench", endpoints[0]!.handle);
   say({ region: region.handle, endpoints: endpoints.map(({ handle }) => handle) });
-  await stay();
+  await stay(region, endpoints);
 }
 
 /** Measures how long the first `openVmci` of this process takes. */

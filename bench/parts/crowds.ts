@@ -32,17 +32,16 @@ export async function crowd({ directory, count, size }: Job): Promise<void> {
     }
   }
   say({ region: region.handle, endpoints: endpoints.map(({ handle }) => handle) });
-  await stay();
-  say(contexts.length);
+  await stay(region, endpoints, contexts, handles);
 }
 
 /** Holds a broker and nothing else. */
 export async function broker({ directory }: Job): Promise<void> {
   await using vmci = await openVmci({ device: directory });
-  using endpoint = vmci.datagrams.create();
-  using region = vmci.sharedMemory.create(4096);
+  const endpoint = vmci.datagrams.create();
+  const region = vmci.sharedMemory.create(4096);
   say({ handle: endpoint.handle, region: region.handle });
-  await stay();
+  await stay(endpoint, region);
 }
 
 /** Makes `count` things of one kind when it is told to, and says when they are there. */
@@ -71,8 +70,7 @@ export async function maker({ directory, variant, count, ready, size }: Job): Pr
   await told();
   for (let i = 0; i < count; i++) kept.push(makers[variant]!(i));
   say({});
-  await stay();
-  say(kept.length);
+  await stay(kept, endpoint);
 }
 
 /** Waits for a timer. */
@@ -86,7 +84,7 @@ export async function parked({ directory, count }: Job): Promise<void> {
   const vmci = await openVmci({ device: directory });
   const endpoints = Array.from({ length: count }, () => vmci.datagrams.create());
   say({ handle: endpoints[0]!.handle });
-  await Promise.all([stay(), ...endpoints.map((it) => it.receive())]);
+  await Promise.all([stay(vmci, endpoints), ...endpoints.map((it) => it.receive())]);
 }
 
 /** Sends from `count` endpoints to one, each in turn as long as there is room for it. */
@@ -100,14 +98,9 @@ export async function many({ directory, count, size, ready, spin }: Job): Promis
   const end = performance.now() + PATIENCE;
   const buffer = new Uint8Array(64);
   while (performance.now() < end && ears.tryReceiveInto(buffer) === undefined) {
-    let sent = false;
     for (const source of sources) {
-      for (let i = 0; i < 64 && source.hasRoom(destination, size); i++) {
-        source.sendTo(destination, payload);
-        sent = true;
-      }
+      for (let i = 0; i < 64 && source.hasRoom(destination, size); i++) source.sendTo(destination, payload);
     }
-    if (!sent && count === 1) sources[0]!.roomSync(destination, size, PATIENCE);
   }
 }
 

@@ -56,8 +56,13 @@ export function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** Stays until the process that started this one closes this one's standard input, or dies. */
-export async function stay(): Promise<never> {
+/**
+ * Stays until the process that started this one closes this one's standard input, or dies.
+ *
+ * @param kept What must not be forgotten meanwhile: the library closes what a program cannot reach any more.
+ */
+export async function stay(...kept: readonly unknown[]): Promise<never> {
+  Object.assign(globalThis, { kept });
   for await (const _ of Deno.stdin.readable);
   Deno.exit(0);
 }

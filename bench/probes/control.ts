@@ -7,7 +7,6 @@
 import type { Summary } from "../../src/cli/bench_measure.ts";
 import type { World } from "../bench_world.ts";
 import type { Measures, Probe, Row } from "../model.ts";
-import { PartyProcess } from "../party_process.ts";
 import type { Ready } from "../parts/part.ts";
 import { measureOf } from "./round_trips.ts";
 
@@ -34,9 +33,9 @@ export function control(world: World): Probe[] {
     async measure() {
       await using directory = await world.directory();
       const job = world.job(directory.path, { count: 1 });
-      await using holder = joined ? PartyProcess.part("control", "holder", job) : undefined;
+      await using holder = joined ? world.part("control", "holder", job) : undefined;
       await holder?.ready();
-      await using party = PartyProcess.part("control", "open", job);
+      await using party = world.part("control", "open", job);
       return { [id]: { value: await party.line() as number } };
     },
   });
@@ -47,7 +46,7 @@ export function control(world: World): Probe[] {
       rows: operationRows("control", (operation) => OPERATIONS[operation]!, () => "rtt/deno-unix"),
       async measure() {
         await using directory = await world.directory();
-        await using holder = PartyProcess.part("control", "holder", world.job(directory.path, { count: ENDPOINTS }));
+        await using holder = world.part("control", "holder", world.job(directory.path, { count: ENDPOINTS }));
         return await operate(world, directory.path, await holder.ready(), "control");
       },
     },
@@ -70,7 +69,7 @@ function full(world: World, crowded: boolean): Probe {
       const { path, ready } = await world.once(`${suffix} fabric`, async (stack) => {
         const { path } = stack.use(await world.directory());
         const job = world.job(path, { count: crowded ? (world.quick ? 100 : 1000) : 0, size: 10 * ENDPOINTS });
-        const holder = stack.use(PartyProcess.part("crowds", "crowd", job));
+        const holder = stack.use(world.part("crowds", "crowd", job));
         return { path, ready: await holder.ready() };
       });
       return await operate(world, path, ready, "growth", suffix);
@@ -101,7 +100,7 @@ function idOf(group: string, operation: string, suffix: string | undefined): str
 
 async function operate(world: World, path: string, ready: Ready, group: string, suffix?: string): Promise<Measures> {
   const job = world.job(path, { ready, count: world.quick ? 40 : 400 });
-  await using party = PartyProcess.part("control", "operations", job);
+  await using party = world.part("control", "operations", job);
   const results = await party.line() as Record<string, Summary>;
   return Object.fromEntries(
     Object.entries(results).map(([operation, summary]) => [idOf(group, operation, suffix), measureOf(summary)]),

@@ -6,7 +6,6 @@
 
 import type { World } from "../bench_world.ts";
 import type { Measures, Probe, Row } from "../model.ts";
-import { PartyProcess } from "../party_process.ts";
 import { readProcess } from "../processes.ts";
 
 /** Senders at one receiver. */
@@ -54,7 +53,7 @@ function allocation(world: World): Probe {
       const job = world.job(directory.path, { count: world.quick ? 100_000 : 1_000_000 });
       // Nothing may be collected while it counts.
       const flags = ["--allow-all", "--v8-flags=--expose-gc,--min-semi-space-size=1024,--max-semi-space-size=1024"];
-      await using party = PartyProcess.part("allocation", "paths", job, { flags });
+      await using party = world.part("allocation", "paths", job, undefined, flags);
       const bytes = await party.line() as Record<string, number>;
       return Object.fromEntries(
         Object.entries(bytes).map(([path, value]) => [allocationId(path), { value: Math.round(value) }]),
@@ -78,11 +77,11 @@ function idle(world: World): Probe {
     rows,
     async measure() {
       await using directory = await world.directory();
-      await using nothing = PartyProcess.part("crowds", "waiter", world.job(directory.path));
-      await using holder = PartyProcess.part("crowds", "broker", world.job(directory.path));
+      await using nothing = world.part("crowds", "waiter", world.job(directory.path));
+      await using holder = world.part("crowds", "broker", world.job(directory.path));
       await holder.ready();
       const brokerAlone = await settled(holder.pid);
-      await using parked = PartyProcess.part("crowds", "parked", world.job(directory.path, { count: PARKED }));
+      await using parked = world.part("crowds", "parked", world.job(directory.path, { count: PARKED }));
       await Promise.all([parked.ready(), nothing.ready()]);
       await settled(parked.pid);
       const pids = [nothing.pid, holder.pid, parked.pid];
@@ -144,9 +143,9 @@ async function share(
 ): Promise<{ readonly rate: number; readonly sources: number; readonly least: number; readonly most: number }> {
   await using directory = await world.directory();
   const job = world.job(directory.path, { count, spin: 1000 });
-  await using receiver = PartyProcess.part("crowds", "shares", job, world.at(0));
+  await using receiver = world.part("crowds", "shares", job, 0);
   const ready = await receiver.ready();
-  await using _senders = PartyProcess.part("crowds", "many", { ...job, ready }, world.at(1));
+  await using _senders = world.part("crowds", "many", { ...job, ready }, 1);
   return await receiver.line() as Awaited<ReturnType<typeof share>>;
 }
 
@@ -165,9 +164,9 @@ function memory(world: World, { id, title, variant, count, size }: typeof KINDS[
     rows,
     async measure() {
       await using directory = await world.directory();
-      await using broker = PartyProcess.part("crowds", "broker", world.job(directory.path));
+      await using broker = world.part("crowds", "broker", world.job(directory.path));
       const job = world.job(directory.path, { variant, count: number, size, ready: await broker.ready() });
-      await using owner = PartyProcess.part("crowds", "maker", job);
+      await using owner = world.part("crowds", "maker", job);
       await owner.ready();
       const before = await Promise.all([readProcess(broker.pid), readProcess(owner.pid)]);
       await owner.tell();

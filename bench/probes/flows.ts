@@ -6,7 +6,6 @@
 
 import type { World } from "../bench_world.ts";
 import type { Measures, Probe } from "../model.ts";
-import { PartyProcess } from "../party_process.ts";
 
 /** Bytes of a message. */
 export const SIZES = [8, 64, 256, 1024, 4096, 16384, 65536] as const;
@@ -33,9 +32,9 @@ export function flows(world: World): Probe[] {
       async measure() {
         await using directory = await world.directory();
         const job = world.job(directory.path, { sizes: SIZES, spin: 1000, ...spanOf(world) });
-        await using receiver = PartyProcess.part("datagrams", "drain", job, world.at(0));
+        await using receiver = world.part("datagrams", "drain", job, 0);
         const ready = await receiver.ready();
-        await using _sender = PartyProcess.part("datagrams", "pour", { ...job, ready }, world.at(1));
+        await using _sender = world.part("datagrams", "pour", { ...job, ready }, 1);
         return measuresOf("dg", await receiver.line() as number[]);
       },
     },
@@ -60,9 +59,9 @@ function bySize(world: World, carrier: string, file: string, variantOf: () => Pr
       for (const size of SIZES) {
         await using directory = await world.directory();
         const job = world.job(directory.path, { size, variant, ...spanOf(world) });
-        await using receiver = PartyProcess.part(file, "drain", job, world.at(0));
+        await using receiver = world.part(file, "drain", job, 0);
         await receiver.ready();
-        await using _sender = PartyProcess.part(file, "pour", job, world.at(1));
+        await using _sender = world.part(file, "pour", job, 1);
         rates.push((await receiver.line() as [number])[0]);
       }
       return measuresOf(carrier, rates);

@@ -7,7 +7,6 @@
 import type { Summary } from "../../src/cli/bench_measure.ts";
 import type { World } from "../bench_world.ts";
 import type { Measures, Probe } from "../model.ts";
-import { PartyProcess } from "../party_process.ts";
 import { sizeText } from "./flows.ts";
 import { measureOf } from "./round_trips.ts";
 
@@ -23,9 +22,9 @@ export function regions(world: World): Probe[] {
     async measure() {
       await using directory = await world.directory();
       const job = world.job(directory.path, { variant, batch: RECORD_BATCH });
-      await using publisher = PartyProcess.part("regions", "publisher", job, world.at(0));
+      await using publisher = world.part("regions", "publisher", job, 0);
       const ready = await publisher.ready();
-      await using reader = PartyProcess.part("regions", "reader", { ...job, ready }, world.at(1));
+      await using reader = world.part("regions", "reader", { ...job, ready }, 1);
       return { [id]: measureOf(await reader.line() as Summary) };
     },
   });
@@ -41,7 +40,7 @@ export function regions(world: World): Probe[] {
       async measure() {
         await using directory = await world.directory();
         const job = world.job(directory.path, { batch: RECORD_BATCH });
-        await using party = PartyProcess.part("regions", "writer", job, world.at(0));
+        await using party = world.part("regions", "writer", job, 0);
         const { publish, load, store } = await party.line() as Record<string, Summary>;
         return {
           "region/record-publish": measureOf(publish!),
@@ -60,7 +59,7 @@ export function regions(world: World): Probe[] {
       async measure() {
         await using directory = await world.directory();
         const job = world.job(directory.path, { sizes: REGION_SIZES, size: BLOCK });
-        await using party = PartyProcess.part("regions", "copies", job, world.at(0));
+        await using party = world.part("regions", "copies", job, 0);
         return copyMeasures("copy", await party.line() as number[]);
       },
     },

@@ -99,9 +99,9 @@ async function between(
 ): Promise<Measures> {
   await using directory = await world.directory();
   const job = world.job(directory.path, changes);
-  await using answering = PartyProcess.part(file, server, job, { ...world.at(0), flags });
+  await using answering = world.part(file, server, job, 0, flags);
   const ready = await answering.ready();
-  await using asking = PartyProcess.part(file, client, { ...job, ready }, { ...world.at(1), flags });
+  await using asking = world.part(file, client, { ...job, ready }, 1, flags);
   return { [id]: measureOf(await asking.line() as Summary) };
 }
 
@@ -111,7 +111,7 @@ function alone(world: World, id: string, title: string, changes: JobChanges): Pr
     rows: [{ id, title, unit: "time", baseline: baselineOf(id) }],
     async measure() {
       await using directory = await world.directory();
-      await using party = PartyProcess.part("sockets", "workerRoundTrips", world.job(directory.path, changes));
+      await using party = world.part("sockets", "workerRoundTrips", world.job(directory.path, changes));
       return { [id]: measureOf(await party.line() as Summary) };
     },
   };
