@@ -353,10 +353,11 @@ Deno.test("doctor, a node this user may not open: a rule that gives it to the us
   const { findings } = diagnose(machine.facts, IDLE, null);
   assertEquals(findings[0], {
     level: "problem",
-    message: `user ${USER} may not open /dev/vmci (mode 600, of user 0)`,
+    message: `user ${USER} may not open /dev/vmci (mode 600, of user 0); log in again after`,
     remedy: {
       kind: "command",
-      text: `echo 'KERNEL=="vmci", OWNER="${USER}"' | sudo tee /etc/udev/rules.d/60-vmci.rules && ` +
+      text: 'sudo groupadd --system --force vmci && sudo usermod -aG vmci "$(id -un)" && ' +
+        `echo 'KERNEL=="vmci", GROUP="vmci", MODE="0660"' | sudo tee /etc/udev/rules.d/60-vmci.rules && ` +
         "sudo udevadm control --reload && sudo udevadm trigger /dev/vmci",
       where: "here",
     },
@@ -382,6 +383,16 @@ Deno.test(asRoot("doctor, what another user may open is what the kernel says"), 
     uid: NOBODY,
     usable: [false, false, true, false, false],
   });
+});
+
+Deno.test("doctor, probe: what a driver refuses is a problem only where its node may be opened", async () => {
+  const probe = { vmci: { error: "Cannot open /dev/vmci: no" }, vsock: null };
+  const errors = ({ facts }: { facts: Facts }) =>
+    diagnose(facts, IDLE, probe).findings.filter(({ message }) => message === probe.vmci.error);
+  await using absent = await machineOf(DEBIAN);
+  await using present = await machineOf({ ...DEBIAN, ...loaded("vmw_vmci"), "/dev/vmci": "" });
+  assertEquals(errors(absent), []);
+  assertEquals(errors(present), [{ level: "problem", message: probe.vmci.error, remedy: null }]);
 });
 
 Deno.test("doctor, a node that is missing or no device", async () => {

@@ -76,7 +76,7 @@ export function diagnose(facts: Facts, fabric: FabricFacts, probe: ProbeFacts | 
   const findings = [
     ...fabricFindings(facts, fabric),
     ...facts.system.os === "linux"
-      ? [...vmciFindings(facts), ...vsockFindings(facts), ...ivshmemFindings(facts), ...probeFindings(probe)]
+      ? [...vmciFindings(facts), ...vsockFindings(facts), ...ivshmemFindings(facts), ...probeFindings(facts, probe)]
       : [],
   ];
   return {
@@ -166,8 +166,8 @@ function vmciFindings(facts: Facts): Finding[] {
       problem(`/dev/vmci is no device, but a ${node.kind}`, command(`sudo rm -r /dev/vmci && ${MAKE_NODE}`)),
     );
   } else if (!node.usable && uid !== null) {
-    const message = `user ${uid} may not open /dev/vmci (mode ${node.mode}, of user ${node.uid})`;
-    findings.push(problem(message, { ...command(udevRule("vmci", uid)), where: container === null ? "here" : "host" }));
+    const message = `user ${uid} may not open /dev/vmci (mode ${node.mode}, of user ${node.uid}); log in again after`;
+    findings.push(problem(message, { ...command(udevRule("vmci")), where: container === null ? "here" : "host" }));
   }
   return findings;
 }
@@ -175,10 +175,14 @@ function vmciFindings(facts: Facts): Finding[] {
 /** The number of a misc device is in its folder. */
 const MAKE_NODE = `sudo mknod -m 600 /dev/vmci c $(tr : ' ' < /sys/class/misc/vmci/dev)`;
 
-/** Gives a node to one user, now and after every start. */
-function udevRule(name: string, uid: number): string {
+/**
+ * Gives a node to a group, now and after every start, and the user to the group. The group is a system's one, since udev
+ * gives nodes to no others.
+ */
+function udevRule(name: string): string {
   const file = `/etc/udev/rules.d/60-${name}.rules`;
-  return `echo 'KERNEL=="${name}", OWNER="${uid}"' | sudo tee ${file} && ` +
+  return `sudo groupadd --system --force vmci && sudo usermod -aG vmci "$(id -un)" && ` +
+    `echo 'KERNEL=="${name}", GROUP="vmci", MODE="0660"' | sudo tee ${file} && ` +
     `sudo udevadm control --reload && sudo udevadm trigger /dev/${name}`;
 }
 
@@ -208,7 +212,7 @@ function vsockFindings(facts: Facts): Finding[] {
   if (node.kind === "device" && !node.usable && facts.system.uid !== null) {
     findings.push(option(
       `user ${facts.system.uid} may not open /dev/vsock (mode ${node.mode}), which tells the own context id; sockets work`,
-      { ...command(udevRule("vsock", facts.system.uid)), where: facts.system.container === null ? "here" : "host" },
+      { ...command(udevRule("vsock")), where: facts.system.container === null ? "here" : "host" },
     ));
   }
   return findings;
@@ -235,9 +239,13 @@ function ivshmemFindings({ system: { roles, uid }, ivshmem }: Facts): Finding[] 
   });
 }
 
-function probeFindings(probe: ProbeFacts | null): Finding[] {
-  if (probe === null) return [];
-  return [probe.vmci, probe.vsock].flatMap((it) => it !== null && "error" in it ? [problem(it.error, null)] : []);
+/** What the drivers refused although their nodes may be opened; else the nodes' own findings say it. */
+function probeFindings({ nodes }: Facts, probe: ProbeFacts | null): Finding[] {
+  const asked = [["/dev/vmci", probe?.vmci], ["/dev/vsock", probe?.vsock]] as const;
+  return asked.flatMap(([path, it]) => {
+    const usable = nodes.find((node) => node.path === path)?.usable;
+    return usable && it && "error" in it ? [problem(it.error, null)] : [];
+  });
 }
 
 /** A module that is not in the kernel, with what brings it there as far as that can be told. */
