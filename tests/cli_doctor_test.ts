@@ -5,8 +5,8 @@ import { fabricFacts } from "../src/cli/doctor.ts";
 import { diagnose, type FabricFacts, type Finding } from "../src/doctor/diagnosis.ts";
 import { type Facts, gatherFacts } from "../src/doctor/facts.ts";
 import { LinuxMachine, type NodeStatus, OtherMachine, thisMachine } from "../src/doctor/machine.ts";
-import { interposeLibc } from "../ffi/libc.ts";
-import "./ffi/support.ts";
+import { interposeLibc, UnsupportedPlatformError } from "../ffi/libc.ts";
+import { withSymbol } from "./ffi/support.ts";
 import { asRoot, House, NOBODY } from "./support/house.ts";
 import { type Ended, OwnDirectory, Program, run } from "./support/program.ts";
 
@@ -427,7 +427,7 @@ Deno.test("doctor, container: what must be done is done on its host", async () =
 });
 
 Deno.test("doctor, macOS and Windows: what works there, and that nothing else does", async () => {
-  for (const os of ["darwin", "windows"]) {
+  for (const os of ["darwin", "windows", "linux without glibc"]) {
     const machine = new OtherMachine(os, "aarch64");
     const facts = gatherFacts(machine);
     const fabric = await fabricFacts(machine, undefined);
@@ -436,10 +436,19 @@ Deno.test("doctor, macOS and Windows: what works there, and that nothing else do
     assertEquals(uses.map(({ medium, ready }) => [medium, ready]), Array(4).fill(["memory:", true]));
     assertEquals(findings, [{
       level: "problem",
-      message: `this is ${os}: the fabric and the real devices are driven on Linux only; memory: works here`,
+      message: `this is ${os}: the fabric and the real devices need Linux with glibc; memory: works here`,
       remedy: null,
     }]);
   }
+});
+
+Deno.test("doctor, Linux without its C library is such a machine too", () => {
+  const missing = () => () => {
+    throw new UnsupportedPlatformError("Cannot open libc.so.6: no such file");
+  };
+  const machine = withSymbol("geteuid", missing, thisMachine);
+  assertEquals([machine.os, machine.uid, machine.text("/proc/modules")], ["linux without glibc", null, undefined]);
+  assertEquals(thisMachine().os, "linux");
 });
 
 Deno.test("doctor, fabric: idle, running, and what mends a directory that is wrong", async () => {

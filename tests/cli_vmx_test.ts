@@ -5,7 +5,8 @@ import { VmciError } from "../src/error.ts";
 import { contextIdOf, findFaults, readTruth } from "../src/vmx/vmci_settings.ts";
 import { readVmx, replaceVmx } from "../src/vmx/vmx_store.ts";
 import { VmxText } from "../src/vmx/vmx_text.ts";
-import { failEveryCall } from "./ffi/support.ts";
+import { UnsupportedPlatformError } from "../ffi/libc.ts";
+import { failEveryCall, withSymbol } from "./ffi/support.ts";
 import { type Ended, OwnDirectory, run } from "./support/program.ts";
 
 const TYPICAL = '.encoding = "UTF-8"\r\nvirtualHW.version = "7"\r\ndisplayName = "Büro"\r\nvmci0.present = "FALSE"\r\n';
@@ -28,6 +29,18 @@ function write(directory: OwnDirectory, files: Record<string, string>): string[]
     return `${directory.path}/${name}`;
   });
 }
+
+Deno.test("vmx: help names the commands, and each explains itself", async () => {
+  const all = await run("cli.ts", ["--help"]);
+  const family = await vmx("--help");
+  for (const command of ["doctor", "vmx show", "vmx enable", "vmx check"]) {
+    assertStringIncludes(all.stdout, `  ${command} `);
+    const { code, stdout, stderr } = await run("cli.ts", [...command.split(" "), "--help"]);
+    assertEquals({ code, stderr }, { code: 0, stderr: "" });
+    assert(stdout.startsWith(`Usage: vmci ${command} `), stdout);
+    if (command !== "doctor") assertStringIncludes(family.stdout, stdout);
+  }
+});
 
 Deno.test("vmx show: what a file says, its context id from a signed number, and whether it is in use", async () => {
   await using directory = await OwnDirectory.make();
@@ -309,6 +322,18 @@ Deno.test("vmx: whichever call fails, the file is the old or the new one, whole,
   for (const call of ["open", "pwrite", "chmod", "fsync", "rename", "pread", "close", "statx"]) {
     assert(failed.includes(call), call);
   }
+});
+
+Deno.test("vmx: where there is no C library of Linux, that is the reason", () => {
+  const missing = () => () => {
+    throw new UnsupportedPlatformError("Cannot open libc.so.6: this is darwin, not Linux");
+  };
+  const error = withSymbol("realpath", missing, () => assertThrows(() => readVmx("a.vmx"), VmciError));
+  assertEquals(
+    error.message,
+    "Cannot read a.vmx: Cannot open libc.so.6: this is darwin, not Linux; .vmx files are read and changed on Linux only " +
+      "(UNAVAILABLE)",
+  );
 });
 
 Deno.test("vmx: a file that somebody else changed in the meantime is left as he left it", async () => {

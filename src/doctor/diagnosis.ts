@@ -126,8 +126,7 @@ function uses({ system, nodes, vsock, ivshmem }: Facts, fabric: FabricFacts): Us
 
 function fabricFindings({ system }: Facts, { state, reason, path, node }: FabricFacts): Finding[] {
   if (system.os !== "linux") {
-    const message =
-      `this is ${system.os}: the fabric and the real devices are driven on Linux only; memory: works here`;
+    const message = `this is ${system.os}: the fabric and the real devices need Linux with glibc; memory: works here`;
     return [problem(message, null)];
   }
   if (state !== "broken") return [];

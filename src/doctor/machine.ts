@@ -6,7 +6,7 @@
 
 import { describePath, type FileKind } from "../../ffi/descriptor.ts";
 import { readText } from "../../ffi/file.ts";
-import { SystemError } from "../../ffi/libc.ts";
+import { SystemError, UnsupportedPlatformError } from "../../ffi/libc.ts";
 import { Access, listDirectory, mayAccess, readLink } from "../../ffi/path.ts";
 import { userId } from "../../ffi/process.ts";
 
@@ -27,7 +27,7 @@ export interface NodeStatus {
 
 /** A machine, as far as files tell. What is not there and what may not be seen is the same here. */
 export interface Machine {
-  /** The operating system, as `Deno.build.os` says it. */
+  /** The operating system, as `Deno.build.os` says it; `linux` is one whose files can be asked. */
   readonly os: string;
   /** The processor, as `Deno.build.arch` says it. */
   readonly arch: string;
@@ -88,7 +88,7 @@ export class LinuxMachine implements Machine {
   }
 }
 
-/** A machine that is not Linux: its files say nothing here. */
+/** A machine whose files cannot be asked here: not Linux, or without its C library. */
 export class OtherMachine implements Machine {
   readonly os: string;
   readonly arch: string;
@@ -123,7 +123,15 @@ export class OtherMachine implements Machine {
 /** The machine this program runs on. */
 export function thisMachine(): Machine {
   const { os, arch } = Deno.build;
-  return os === "linux" ? new LinuxMachine() : new OtherMachine(os, arch);
+  if (os !== "linux") return new OtherMachine(os, arch);
+  const machine = new LinuxMachine();
+  try {
+    void machine.uid;
+    return machine;
+  } catch (error) {
+    if (error instanceof UnsupportedPlatformError) return new OtherMachine("linux without glibc", arch);
+    throw error;
+  }
 }
 
 /** Looks; whatever the system refuses is not there. */

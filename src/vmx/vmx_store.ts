@@ -8,7 +8,7 @@ import { VmciError } from "../error.ts";
 import { asVmciError } from "../fabric/local/system_failure.ts";
 import { closeDescriptor, describe, describePath, type FileStatus } from "../../ffi/descriptor.ts";
 import { changeMode, openFile, OpenFlag, readAt, removeFile, renameFile, writeAt } from "../../ffi/file.ts";
-import { SystemError } from "../../ffi/libc.ts";
+import { SystemError, UnsupportedPlatformError } from "../../ffi/libc.ts";
 import { changeOwner, listDirectory, realPath, syncFile } from "../../ffi/path.ts";
 import { VmxError, VmxText } from "./vmx_text.ts";
 
@@ -206,6 +206,10 @@ function failing<T>(operation: string, action: () => T): T {
   } catch (error) {
     if (error instanceof VmxError) {
       throw new VmciError("INVALID_ARGS", { operation, reason: error.message, cause: error });
+    }
+    if (error instanceof UnsupportedPlatformError) {
+      const reason = `${error.message}; .vmx files are read and changed on Linux only`;
+      throw new VmciError("UNAVAILABLE", { operation, reason, cause: error });
     }
     if (error instanceof SystemError && error.code === "ENOENT") {
       throw new VmciError("NOT_FOUND", { operation, reason: error.message, cause: error });
