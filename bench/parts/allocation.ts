@@ -5,9 +5,9 @@
  * @module
  */
 
-import { openVmci, recordSize } from "../../mod.ts";
+import { type Handle, openVmci, recordSize } from "../../mod.ts";
 import { getHeapStatistics } from "node:v8";
-import { type Job, payloadOf, say } from "./part.ts";
+import { type Job, PATIENCE, payloadOf, say } from "./part.ts";
 
 declare const gc: () => void;
 
@@ -51,4 +51,17 @@ export async function paths({ directory, size, count }: Job): Promise<void> {
     "word.load": bytesOf(count, () => void word.load()),
     "word.store": bytesOf(count, () => word.store(1)),
   });
+}
+
+/** Measures round trips to another process, waiting included. */
+export async function roundTrips({ directory, size, count, ready, spin }: Job): Promise<void> {
+  await using vmci = await openVmci({ device: directory, spin });
+  using endpoint = vmci.datagrams.create();
+  const server = ready.handle as Handle;
+  const payload = payloadOf(size);
+  const buffer = new Uint8Array(size);
+  say(bytesOf(count, () => {
+    endpoint.sendTo(server, payload);
+    endpoint.receiveIntoSync(buffer, PATIENCE);
+  }));
 }

@@ -5,7 +5,7 @@
  */
 
 import { contextHandle, type DatagramEndpoint, FIRST_VM_CONTEXT, type Handle, openVmci, type Vmci } from "../../mod.ts";
-import { type Job, PATIENCE, payloadOf, say, stay, STOP, told } from "./part.ts";
+import { type Job, PATIENCE, payloadOf, say, stay, told } from "./part.ts";
 
 /** Privilege entries are put on so many resources. */
 const GRANTED = 100;
@@ -130,7 +130,7 @@ export async function shares({ directory, span, spin }: Job): Promise<void> {
         least: Math.min(...each),
         most: Math.max(...each),
       });
-      endpoint.sendTo(endpoint.source, new Uint8Array([STOP]));
+      endpoint.sendTo(endpoint.source, new Uint8Array(1));
       return;
     }
     if (at < warm || start !== Infinity) continue;

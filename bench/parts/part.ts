@@ -6,6 +6,8 @@
 
 import type { Span } from "../../src/cli/bench_measure.ts";
 
+export { PATIENCE, payloadOf } from "../../src/cli/bench_exchange.ts";
+
 /** What a party is told. Which of it counts depends on the part. */
 export interface Job {
   /** The fabric's directory; sockets go there too. */
@@ -34,21 +36,10 @@ export type Ready = Readonly<Record<string, unknown>>;
 /** One part. */
 export type Part = (job: Job) => Promise<void> | void;
 
-/** The first byte of the last message. */
-export const STOP = 0xff;
-
-/** Nobody waits longer than this for the other party, in milliseconds: it may be dead. */
-export const PATIENCE = 20_000;
-
 /** Prints a line for the one who started this process. */
 export function say(value: unknown): void {
   let bytes = new TextEncoder().encode(`${JSON.stringify(value)}\n`);
   while (bytes.length > 0) bytes = bytes.subarray(Deno.stdout.writeSync(bytes));
-}
-
-/** A payload of that size without {@linkcode STOP} in it. */
-export function payloadOf(size: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(size).fill(1);
 }
 
 /** Lets both parties go to sleep. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { rateOf } from "../../src/cli/bench_exchange.ts";
 import { sampleSync, summarize } from "../../src/cli/bench_measure.ts";
 import { type Job, PATIENCE, payloadOf, say } from "./part.ts";
 
@@ -98,16 +99,5 @@ export function drain({ directory, variant, size, span }: Job): void {
   socket.bind(directory);
   say({});
   const buffer = new Uint8Array(size);
-  const warm = performance.now() + span.warmup;
-  let start = Infinity;
-  let count = 0;
-  while (true) {
-    for (let i = 0; i < 64; i++) socket.receive(buffer);
-    count += 64;
-    const at = performance.now();
-    if (at >= start + span.duration) return say([count / ((at - start) / 1000)]);
-    if (at < warm || start !== Infinity) continue;
-    start = at;
-    count = 0;
-  }
+  say([rateOf(() => socket.receive(buffer), span)]);
 }

@@ -47,7 +47,10 @@ export function crowds(world: World): Probe[] {
 function allocation(world: World): Probe {
   return {
     once: true,
-    rows: Object.entries(PATHS).map(([path, title]) => ({ id: allocationId(path), title, unit: "bytes" })),
+    rows: [
+      ...Object.entries(PATHS).map(([path, title]): Row => ({ id: allocationId(path), title, unit: "bytes" })),
+      { id: "alloc/round-trip", title: "a round trip: sendTo() and receiveIntoSync(), spinning", unit: "bytes" },
+    ],
     async measure() {
       await using directory = await world.directory();
       const job = world.job(directory.path, { count: world.quick ? 100_000 : 1_000_000 });
@@ -55,11 +58,22 @@ function allocation(world: World): Probe {
       const flags = ["--allow-all", "--v8-flags=--expose-gc,--min-semi-space-size=1024,--max-semi-space-size=1024"];
       await using party = world.part("allocation", "paths", job, undefined, flags);
       const bytes = await party.line() as Record<string, number>;
+      const roundTrip = await allocatedByRoundTrips(world, flags);
       return Object.fromEntries(
-        Object.entries(bytes).map(([path, value]) => [allocationId(path), { value: Math.round(value) }]),
+        [...Object.entries(bytes), ["round-trip", roundTrip] as const]
+          .map(([path, value]) => [allocationId(path), { value: Math.round(value) }]),
       );
     },
   };
+}
+
+async function allocatedByRoundTrips(world: World, flags: readonly string[]): Promise<number> {
+  await using directory = await world.directory();
+  const job = world.job(directory.path, { variant: "sync", spin: 1000, count: world.quick ? 20_000 : 300_000 });
+  await using answering = world.part("datagrams", "echo", job, 0);
+  const ready = await answering.ready();
+  await using asking = world.part("allocation", "roundTrips", { ...job, ready }, 1, flags);
+  return await asking.line() as number;
 }
 
 function allocationId(path: string): string {

@@ -8,6 +8,7 @@ import { VmciError } from "../error.ts";
 import { VERSION } from "../version.ts";
 import { type Command, ExitCode, type Parser, printJson, UsageError } from "./command.ts";
 import { aclCheck } from "./acl_check.ts";
+import { bench } from "./bench.ts";
 import { doctor } from "./doctor.ts";
 import { fabricServe } from "./fabric_serve.ts";
 import { fabricStatus } from "./fabric_status.ts";
@@ -21,6 +22,7 @@ const COMMANDS: readonly Command[] = [
   ls,
   ping,
   aclCheck,
+  bench,
   doctor,
   vmxShow,
   vmxEnable,
