@@ -52,7 +52,7 @@ export function surplus(before: Held, now: Held): string {
 /** Turns the event loop until nothing more is held than before, or it is clear that it stays: says what is. */
 export async function settled(before: Held): Promise<string> {
   const collect = (globalThis as unknown as { gc?: () => void }).gc;
-  for (let round = 0; round < 200; round++) {
+  for (let round = 0; round < 600; round++) {
     const more = surplus(before, held());
     if (more === "") return "";
     if (round === 1) collect?.();
