@@ -9,6 +9,7 @@ import type { Handle } from "./handle.ts";
 import type { Look, WaitOptions } from "./lane/waiting.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { Mailbox } from "./mailbox.ts";
+import type { Subject } from "./subject.ts";
 
 /** One datagram as it was received. */
 export interface Datagram {
@@ -44,11 +45,15 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   /** Its handle: the own context and a number that is never given again. */
   readonly handle: Handle;
   readonly #mailbox: Mailbox;
+  readonly #receiveIntoSync: Subject;
+  /** Where the datagram goes that is waited for without turning the event loop. */
+  #buffer: Uint8Array | undefined;
 
   /** @ignore Use {@linkcode Datagrams.create}. */
   constructor(mailbox: Mailbox) {
     this.#mailbox = mailbox;
     this.handle = mailbox.handle;
+    this.#receiveIntoSync = { operation: "receiveIntoSync", handle: mailbox.handle };
   }
 
   /**
@@ -259,8 +264,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.#mailbox.session.refresh();
     const size = this.#takeInto("receiveIntoSync", buffer);
     if (size !== undefined) return size;
-    const subject = { operation: "receiveIntoSync", handle: this.handle };
-    return this.#mailbox.session.waitSync(subject, () => this.#takeInto("receiveIntoSync", buffer), timeout);
+    this.#buffer = buffer;
+    return this.#mailbox.session.waitSync(this.#receiveIntoSync, this.#lookInto, timeout);
   }
 
   /**
@@ -334,6 +339,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   }
 
   readonly #lookForDatagram: Look<Datagram> = () => this.#take("receive");
+  /** Made once: a wait that blocks leaves no garbage. */
+  readonly #lookInto: Look<number> = () => this.#takeInto("receiveIntoSync", this.#buffer!);
 
   #take(operation: string): Datagram | undefined {
     this.#mailbox.assertOpen(operation);

@@ -1,14 +1,16 @@
 /**
  * A lane's memory: a ring of whole datagrams from one producer to one consumer, on any ArrayBuffer that both can see.
  *
- * One page of counters, each on a cache line of its own, then the ring. A record is a word with the payload's length, a
- * word of zero and the payload, filled up with zeroes to 8 bytes; a length of -1 says that the next record begins at the
- * ring's start. Every word that orders something is read and written by Atomics only.
+ * One page of counters, each on a cache line of its own, then the ring. A record is a word that says what is there, a
+ * word of zero and the payload, filled up with zeroes to 8 bytes. The first word is the payload's length plus one, or -1:
+ * then the next record begins at the ring's start; or 0: nothing is there yet. It is stored last, when the word of the
+ * record after it is 0 already, so that the consumer waits for the very cache line that brings it the datagram. Every
+ * word that orders something is read and written by Atomics only.
  *
  * The budget decides whether a datagram fits, not the ring: with less than 139,264 bytes of datagrams (headers of 24
  * counted, the ring's own are 8) and one gap before the ring's end of less than 69,624 the ring of 262,144 is never full.
- * So the producer needs to know only how much was *consumed*, the consumer only where the *tail* is, and neither trusts
- * the other: each checks its one copy of what it read.
+ * So the producer needs to know only how much was *consumed*, and neither trusts the other: each checks its one copy of
+ * what it read.
  *
  * @module
  */
@@ -21,17 +23,20 @@ const RING_SIZE = 262144;
 /** The size of a lane's memory in bytes. */
 export const LANE_SIZE: number = COUNTERS_SIZE + RING_SIZE;
 
-/** Up to here, a loop over bytes is faster than making a view. */
-const SMALL = 96;
+/** Up to here, a loop is faster than copying a view; and with more, so many records fit into the ring at most. */
+const SMALL = 128;
+
+/** Two records with a payload that is not small are at least so far from each other: a power of two. */
+const VIEW_PITCH = 128;
 
 const RING_MASK = RING_SIZE - 1;
 const RECORD_HEADER = 8;
+const NOTHING = 0;
 const GAP = -1;
 
 // Word indices; 128 bytes apart, since processors fetch cache lines in pairs.
-const TAIL = 0;
-const CONSUMED = 32;
-const ROOM_WANTED = 64;
+const CONSUMED = 0;
+const ROOM_WANTED = 32;
 
 /** The producer's end of a lane. */
 export class LaneProducer {
@@ -63,25 +68,24 @@ export class LaneProducer {
     const length = payload.length;
     const cost = DATAGRAM_HEADER_SIZE + length;
     if (!this.#affords(cost)) return false;
+    const words = this.#words;
     const size = recordSize(length);
-    let at = this.#tail & RING_MASK;
-    if (size > RING_SIZE - at) {
-      this.#words[(COUNTERS_SIZE + at) >> 2] = GAP;
-      this.#tail = (this.#tail + RING_SIZE - at) | 0;
-      at = 0;
-    }
+    const tail = this.#tail;
+    const at = size > RING_SIZE - tail ? 0 : tail;
     const start = COUNTERS_SIZE + at;
     const end = start + size;
-    this.#words[start >> 2] = length;
-    this.#words[(start >> 2) + 1] = 0;
+    const next = (at + size) & RING_MASK;
+    words[(COUNTERS_SIZE + next) >> 2] = NOTHING;
+    words[(start >> 2) + 1] = 0;
     if (length > 0) {
-      this.#words[(end >> 2) - 2] = 0;
-      this.#words[(end >> 2) - 1] = 0;
+      words[(end >> 2) - 2] = 0;
+      words[(end >> 2) - 1] = 0;
       this.#bytes.set(payload, start + RECORD_HEADER);
     }
-    this.#tail = (this.#tail + size) | 0;
+    this.#tail = next;
     this.#sent = (this.#sent + cost) | 0;
-    Atomics.store(this.#words, TAIL, this.#tail);
+    Atomics.store(words, start >> 2, length + 1);
+    if (at !== tail) Atomics.store(words, (COUNTERS_SIZE + tail) >> 2, GAP);
     return true;
   }
 
@@ -115,12 +119,22 @@ export class LaneProducer {
 export class LaneConsumer {
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
+  /**
+   * Views of payloads that are not small by where they begin: to make one leaves garbage, and who sends datagrams of one
+   * size uses the same places in each round of the ring.
+   */
+  #views: (Uint8Array | undefined)[] | undefined;
+  /** Where the last payload went, and the same as words: a program that receives into its own buffer does so again. */
+  #into: Uint8Array | undefined;
+  #intoWords: Int32Array | undefined;
+  /** Where the next record begins, in bytes from the ring's start. */
   #position = 0;
-  #tail = 0;
   #consumed = 0;
   /** The length of the datagram at the position: the one copy of it that is used. */
   #length = -1;
   #sealed = false;
+  /** Bytes of the ring that still count once it is sealed. */
+  #left = 0;
 
   /** @param buffer The lane's memory, of {@linkcode LANE_SIZE} bytes. */
   constructor(buffer: ArrayBuffer) {
@@ -136,12 +150,9 @@ export class LaneConsumer {
    */
   peek(): number {
     if (this.#length >= 0) return this.#length;
-    if (this.#position === this.#tail) {
-      if (this.#sealed) return -1;
-      this.#tail = Atomics.load(this.#words, TAIL);
-      if (this.#position === this.#tail) return -1;
-    }
-    return this.#open();
+    if (this.#sealed && this.#left === 0) return -1;
+    const word = Atomics.load(this.#words, (COUNTERS_SIZE + this.#position) >> 2);
+    return word === NOTHING ? -1 : this.#open(word);
   }
 
   /**
@@ -152,14 +163,11 @@ export class LaneConsumer {
    */
   take(into: Uint8Array): boolean {
     const length = this.#length;
-    const from = COUNTERS_SIZE + (this.#position & RING_MASK) + RECORD_HEADER;
-    if (length <= SMALL) {
-      for (let i = 0; i < length; i++) into[i] = this.#bytes[from + i]!;
-    } else {
-      into.set(this.#bytes.subarray(from, from + length));
-    }
+    const from = COUNTERS_SIZE + this.#position + RECORD_HEADER;
+    if (length <= SMALL) this.#copySmall(from, length, into);
+    else into.set(this.#view(from, length));
     this.#length = -1;
-    this.#position = (this.#position + recordSize(length)) | 0;
+    this.#advance(recordSize(length));
     this.#consumed = (this.#consumed + DATAGRAM_HEADER_SIZE + length) | 0;
     Atomics.store(this.#words, CONSUMED, this.#consumed);
     return Atomics.load(this.#words, ROOM_WANTED) !== 0;
@@ -168,30 +176,71 @@ export class LaneConsumer {
   /** From now on only what is in the lane already counts: the producer has lost the right to it, or is gone. */
   seal(): void {
     if (this.#sealed) return;
-    this.#tail = Atomics.load(this.#words, TAIL);
+    const position = this.#position;
+    const length = this.#length;
+    // Goes over what is there, and back. Of what makes no sense nothing counts but that it is there.
     this.#sealed = true;
+    this.#left = RING_SIZE;
+    this.#length = -1;
+    let found = this.peek();
+    while (found >= 0) {
+      this.#length = -1;
+      this.#advance(recordSize(found));
+      found = this.peek();
+    }
+    this.#left = found === -1 ? RING_SIZE - this.#left : RING_SIZE;
+    this.#position = position;
+    this.#length = length;
+  }
+
+  #copySmall(from: number, length: number, into: Uint8Array): void {
+    let done = 0;
+    const target = into === this.#into ? this.#intoWords : this.#remember(into);
+    if (target !== undefined) {
+      const words = this.#words;
+      const first = from >> 2;
+      const count = length >> 2;
+      for (let i = 0; i < count; i++) target[i] = words[first + i]!;
+      done = count << 2;
+    }
+    for (; done < length; done++) into[done] = this.#bytes[from + done]!;
+  }
+
+  #remember(into: Uint8Array): undefined {
+    this.#into = into;
+    const { buffer, byteOffset, length } = into;
+    // A buffer that can change its size could get smaller than its words.
+    const fixed = buffer instanceof SharedArrayBuffer ? !buffer.growable : !buffer.resizable;
+    this.#intoWords = fixed && (byteOffset & 3) === 0 ? new Int32Array(buffer, byteOffset, length >> 2) : undefined;
+  }
+
+  #view(from: number, length: number): Uint8Array {
+    const views = this.#views ??= new Array(RING_SIZE / VIEW_PITCH).fill(undefined);
+    const place = Math.floor((from - COUNTERS_SIZE) / VIEW_PITCH);
+    const known = views[place];
+    if (known !== undefined && known.byteOffset === from && known.length === length) return known;
+    return views[place] = this.#bytes.subarray(from, from + length);
   }
 
   /** Checks the record at the position and remembers its length. */
-  #open(): number {
-    const available = (this.#tail - this.#position) >>> 0;
-    if (available > RING_SIZE || (this.#tail & 7) !== 0) return -2;
-    let at = this.#position & RING_MASK;
-    let left = available;
-    let length = this.#words[(COUNTERS_SIZE + at) >> 2]!;
-    if (length === GAP) {
-      const gap = RING_SIZE - at;
+  #open(word: number): number {
+    if (word === GAP) {
+      const gap = RING_SIZE - this.#position;
       // A producer publishes a gap only together with the record behind it.
-      if (gap >= left) return -2;
-      left -= gap;
-      at = 0;
-      length = this.#words[COUNTERS_SIZE >> 2]!;
-      this.#position = (this.#position + gap) | 0;
+      word = Atomics.load(this.#words, COUNTERS_SIZE >> 2);
+      if (gap === RING_SIZE || (this.#sealed && gap >= this.#left) || word === GAP || word === NOTHING) return -2;
+      this.#advance(gap);
     }
+    const length = word - 1;
     if (length < 0 || length > MAX_PAYLOAD_SIZE) return -2;
     const size = recordSize(length);
-    if (size > left || size > RING_SIZE - at) return -2;
+    if (size > RING_SIZE - this.#position || (this.#sealed && size > this.#left)) return -2;
     return this.#length = length;
+  }
+
+  #advance(size: number): void {
+    this.#position = (this.#position + size) & RING_MASK;
+    if (this.#sealed) this.#left -= size;
   }
 }
 

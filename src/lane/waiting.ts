@@ -51,8 +51,14 @@ interface Waiter {
 /** A thread that blocks looks at the connection at least so often, in milliseconds. */
 const BLOCK_SLICE = 1000;
 
-/** So many looks between two looks at the clock. */
-const LOOKS_PER_CLOCK = 16;
+/** So many looks between two looks at the clock, which costs as much as a few of them; at first, none is taken at it. */
+const LOOKS_PER_CLOCK = 32;
+
+/** What a look takes in milliseconds, about. */
+const LOOK_TIME = 0.00003;
+
+/** After so many waits in a row that found at once what they waited for, the event loop turns: others wait for it too. */
+const MOST_UNTURNED = 4096;
 
 /** Turns of the event loop that a wait spins in without anything having come, before it parks. */
 const TURNS = 4;
@@ -75,10 +81,14 @@ export class Waiting {
   #keepAlive: Timer | undefined;
   /** Milliseconds of spinning left in this turn. */
   #allowance: number;
+  /** Milliseconds that the last spin took, about. */
+  #spun = 0;
   /** The next turn, when somebody waits for it. */
   #nextTurn: ReturnType<typeof setImmediate> | undefined;
   /** Turns left before those who wait park. */
   #turns = 0;
+  /** How many waits ended at once since the event loop was last seen to turn. */
+  #unturned = 0;
   /** How many waits still park at once, and how many will after the next one that is spun in vain. */
   #skip = 0;
   #nextSkip = 1;
@@ -101,7 +111,7 @@ export class Waiting {
    * @returns The result, or `undefined` when the time was over.
    */
   block<T>(look: Look<T>, timeout: number): T | undefined {
-    const found = this.#look(look) ?? this.#spin(() => this.#look(look), this.#slice);
+    const found = this.#look(look) ?? this.#spin(look, this.#slice);
     if (found !== undefined || timeout === 0) return found;
     const end = timeout < 0 ? Infinity : performance.now() + timeout;
     Atomics.store(this.#parking.attention, 0, 1);
@@ -131,8 +141,8 @@ export class Waiting {
       options?.signal?.throwIfAborted();
       let found = this.#look(look);
       const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#skip === 0);
-      if (found === undefined && hot) found = this.#spinInTurn(() => this.#look(look));
-      if (found !== undefined) return Promise.resolve(found);
+      if (found === undefined && hot) found = this.#spinInTurn(look);
+      if (found !== undefined) return ++this.#unturned < MOST_UNTURNED ? Promise.resolve(found) : this.#turned(found);
       const promise = this.#enqueue(subject, look, options);
       if (hot) this.#linger();
       else this.#raise();
@@ -228,16 +238,29 @@ export class Waiting {
 
   // --- Spinning -------------------------------------------------------------------------------------------------------
 
+  /** Looks again and again for so long; counts what that takes in {@linkcode Waiting.#spun}. */
   #spin<T>(look: Look<T>, milliseconds: number): T | undefined {
+    this.#spun = 0;
     if (milliseconds <= 0) return undefined;
-    const end = performance.now() + milliseconds;
+    let start = 0;
     do {
-      for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
-        const result = look();
-        if (result !== undefined) return result;
+      for (let i = 1; i <= LOOKS_PER_CLOCK; i++) {
+        const result = this.#look(look);
+        if (result === undefined) continue;
+        this.#spun += i * LOOK_TIME;
+        return result;
       }
-    } while (performance.now() < end);
+      const now = performance.now();
+      if (start === 0) start = now - LOOKS_PER_CLOCK * LOOK_TIME;
+      this.#spun = now - start;
+    } while (this.#spun < milliseconds);
     return undefined;
+  }
+
+  /** The result, when the event loop has turned. */
+  #turned<T>(result: T): Promise<T> {
+    this.#unturned = 0;
+    return new Promise((resolve) => setImmediate(() => resolve(result)));
   }
 
   /** Spins as long as this turn allows. */
@@ -246,14 +269,13 @@ export class Waiting {
     const parked = this.#waiters.size > 0 && this.#waiters.size <= FEW;
     // Who looks need not be rung; those parked look again afterwards.
     if (parked) Atomics.store(this.#parking.attention, 0, 0);
-    const start = performance.now();
     try {
       const result = this.#spin(look, this.#allowance);
       if (result !== undefined) this.#nextSkip = 1;
       return result;
     } finally {
       // Also when looking fails: those parked must be rung again.
-      this.#allowance -= performance.now() - start;
+      this.#allowance -= this.#spun;
       if (parked && this.#turns === 0) this.#raise();
       this.#nextTurn ??= setImmediate(() => this.#turn());
     }
@@ -268,6 +290,7 @@ export class Waiting {
   #turn(): void {
     this.#nextTurn = undefined;
     this.#allowance = this.#slice;
+    this.#unturned = 0;
     if (this.#turns === 0 || this.#waiters.size === 0) {
       this.#turns = 0;
       return;

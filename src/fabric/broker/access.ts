@@ -10,7 +10,7 @@ import { type Client, type Context, contextOf, Endpoint, type Group, type Resour
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanes } from "./lanes.ts";
 import { fail } from "./refusal.ts";
-import { decide, demand, permits } from "./rights.ts";
+import { decide, demand, demandAnnounced, permits } from "./rights.ts";
 
 /** Requests about privileges. */
 export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check"> = {
@@ -78,6 +78,7 @@ function changeable(
 ): Resource {
   const resource = fabric.resources.find(handle);
   if (resource === undefined) fail("INVALID_ARGS", `there is no resource ${formatHandle(handle)}`);
+  demandAnnounced(fabric, resource);
   demand(fabric, client, resource, "CH_PRIV");
   if (isInvalidHandle(other)) fail("INVALID_ARGS", "the client is the invalid handle");
   for (const privilege of privileges) {

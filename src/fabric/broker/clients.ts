@@ -9,7 +9,7 @@ import { PrivilegeFlags } from "../../privilege.ts";
 import { formatContexts, includesContext } from "../policy.ts";
 import { PROTOCOL_VERSION, type Requests } from "../protocol.ts";
 import { clientClaim } from "./claims.ts";
-import { type Client, Context, Group, type Identity } from "./entities.ts";
+import { type Client, Context, Group } from "./entities.ts";
 import { type FabricState, type Handlers, PUBLIC_GROUP } from "./fabric_state.ts";
 import { joinGroup, keepMember } from "./groups.ts";
 import { endLane, recheckLanes } from "./lanes.ts";
@@ -29,7 +29,7 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
           `${PROTOCOL_VERSION}, this program (version ${args.version}) protocol ${args.protocol}: use one version`,
       );
     }
-    const context = contextFor(fabric, client.identity, args);
+    const context = contextFor(fabric, client, args);
     const [attention] = shares;
     if (attention === undefined) fail("INVALID_ARGS", "an attention word belongs to hello");
     fabric.medium.checkAttention(attention);
@@ -88,6 +88,7 @@ export function removeClient(fabric: FabricState, client: Client): void {
   for (const [number, half] of fabric.halfLanes) {
     if (half.client === client) fabric.halfLanes.delete(number);
   }
+  for (const endpoint of client.lost) endpoint.lost.delete(client);
   for (const lane of [...client.outgoing]) endLane(fabric, lane, "ended");
   for (const [region, count] of [...client.attachments]) detach(fabric, client, region, count);
   for (const resource of [...client.resources]) destroy(fabric, resource);
@@ -98,7 +99,8 @@ export function removeClient(fabric: FabricState, client: Client): void {
   context.clients.delete(client);
   if (client.observer || context.clients.size > 0) return;
   fabric.contexts.delete(context.id);
-  for (const group of context.groups) {
+  // Another of its processes may still come back; who does not is no member any more when all have announced.
+  for (const group of fabric.recovering ? [] : context.groups) {
     const member = group.members.get(context.id)!;
     group.members.delete(context.id);
     keepMember(fabric, group, member, false);
@@ -106,7 +108,8 @@ export function removeClient(fabric: FabricState, client: Client): void {
   tellSubscribers(fabric, "context_removed", context.id);
 }
 
-function contextFor(fabric: FabricState, identity: Identity, args: Requests["hello"]): Context {
+function contextFor(fabric: FabricState, client: Client, args: Requests["hello"]): Context {
+  const { identity } = client;
   const { contexts } = identity;
   const first = contexts === "all" ? undefined : contexts[0];
   const id = args.context ??
@@ -134,10 +137,12 @@ function contextFor(fabric: FabricState, identity: Identity, args: Requests["hel
   if (!rejoins && decreed !== undefined && flags !== PrivilegeFlags.NONE && flags !== decreed) {
     fail("NO_ACCESS", `the policy gives context ${id} the flags ${decreed}, not ${flags}`);
   }
+  // Others may have come before, or the policy may say less now: who had a place keeps it.
+  const hadPlace = args.client !== null && fabric.believes(client, clientClaim(args.client, id), args.ticket);
   const known = fabric.contexts.get(id);
   if (known === undefined) {
     const quota = fabric.quotaOf(id);
-    if (fabric.contexts.size >= quota.contexts && !args.observer) {
+    if (fabric.contexts.size >= quota.contexts && !args.observer && !hadPlace) {
       fail("NO_RESOURCES", `the fabric has its quota of ${quota.contexts} contexts`);
     }
     return new Context(id, flags, decreed ?? flags, quota);
@@ -145,7 +150,7 @@ function contextFor(fabric: FabricState, identity: Identity, args: Requests["hel
   if (!rejoins && flags !== PrivilegeFlags.NONE && flags !== known.flags) {
     fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${flags}`);
   }
-  if (known.clients.size >= known.quota.clients && !args.observer) {
+  if (known.clients.size >= known.quota.clients && !args.observer && !hadPlace) {
     fail("NO_RESOURCES", `context ${id} has its quota of ${known.quota.clients} processes`);
   }
   return known;

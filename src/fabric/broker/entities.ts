@@ -76,6 +76,8 @@ export class Client {
   readonly incoming: Set<Lane> = new Set();
   /** The lanes out of it. */
   readonly outgoing: Set<Lane> = new Set();
+  /** Where it sent to until the bell between them was lost. */
+  readonly lost: Set<Endpoint> = new Set();
   /** The numbers of those it has a bell with. */
   readonly peers: Set<number> = new Set();
   /** The names it watches, by its own number for the watch. */
@@ -112,6 +114,8 @@ export class Endpoint extends ResourceBase {
   readonly type = "DATAGRAM";
   /** The lanes that end here. */
   readonly lanes: Set<Lane> = new Set();
+  /** Who sent here until the bell between them was lost: it may be the first sign that this goes, and they are told. */
+  readonly lost: Set<Client> = new Set();
 }
 
 /** A shared-memory region. */

@@ -12,7 +12,7 @@ import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanesFrom } from "./lanes.ts";
 import { fail } from "./refusal.ts";
 import { grantDefaults, own, roomForResource } from "./resources.ts";
-import { demand } from "./rights.ts";
+import { demand, demandAnnounced } from "./rights.ts";
 
 /** Requests about groups. */
 export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_member" | "is_member"> = {
@@ -30,6 +30,7 @@ export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_mem
     if (group === fabric.publicGroup) {
       if (args.member !== contextOf(client).id) fail("NO_ACCESS", "a context joins the public group by itself");
     } else {
+      demandAnnounced(fabric, group);
       demand(fabric, client, group, "CH_PRIV");
     }
     if (!fabric.contexts.has(args.member)) fail("INVALID_ARGS", `there is no context ${args.member}`);
@@ -45,6 +46,7 @@ export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_mem
     const group = groupOf(fabric, args.group);
     // A context may leave by itself; who puts another one out needs the right.
     if (args.member !== contextOf(client).id) demand(fabric, client, group, "CH_PRIV");
+    if (group !== fabric.publicGroup) demandAnnounced(fabric, group);
     const member = group.members.get(args.member);
     if (member === undefined) {
       if (fabric.wasDone(args)) return {};

@@ -48,6 +48,10 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
     for (const old of client.outgoing) {
       if (old.destination === destination && handlesEqual(old.source, args.source)) endLane(fabric, old, "ended");
     }
+    for (const [half, it] of fabric.halfLanes) {
+      const isOld = it.client === client && it.sender && handlesEqual(it.source, args.source);
+      if (isOld && handlesEqual(it.destination, args.destination)) fabric.halfLanes.delete(half);
+    }
     addLane(fabric, { number, source: args.source, sender: client, destination });
     fabric.spent.push(pages, ...bell ?? []);
     const fresh = bell !== undefined;
@@ -73,6 +77,7 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
 
   close_lane: (fabric, client, args) => {
     const lane = fabric.lanes.get(args.lane);
+    if (fabric.halfLanes.get(args.lane)?.client === client) fabric.halfLanes.delete(args.lane);
     // It may have been closed from the other end just now.
     if (lane?.sender === client) endLane(fabric, lane, "ended");
     else if (lane?.destination.owner === client) endLane(fabric, lane, "revoked");
@@ -107,6 +112,10 @@ export function endLane(fabric: FabricState, lane: Lane, cause: "ended" | "gone"
   lane.destination.lanes.delete(lane);
   lane.sender.outgoing.delete(lane);
   receiver?.incoming.delete(lane);
+  if (cause === "lost") {
+    lane.destination.lost.add(lane.sender);
+    lane.sender.lost.add(lane.destination);
+  }
   const seenBySender = cause === "lost" ? "gone" : cause;
   const seenByReceiver = cause === "lost" ? "ended" : cause;
   if (cause !== "ended") fabric.notify(lane.sender, "lane_closed", { lane: lane.number, cause: seenBySender });
@@ -116,6 +125,8 @@ export function endLane(fabric: FabricState, lane: Lane, cause: "ended" | "gone"
 
 /** Closes those lanes that are not allowed any more. */
 export function recheckLanes(fabric: FabricState, lanes: Iterable<Lane>): void {
+  // What allows them may not have been announced yet; they are looked at when all have.
+  if (fabric.recovering) return;
   for (const lane of [...lanes]) {
     if (!permits(fabric, contextOf(lane.sender), lane.destination, "DG_SEND")) endLane(fabric, lane, "revoked");
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { handlesEqual, WELL_KNOWN_CONTEXT } from "../../handle.ts";
+import { formatHandle, handlesEqual, WELL_KNOWN_CONTEXT } from "../../handle.ts";
 import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
@@ -198,8 +198,17 @@ function tellSettled(fabric: FabricState, client: Client): void {
 
 /** Lanes of which one end was never announced. */
 function closeHalfLanes(fabric: FabricState): void {
-  for (const { lane, sender, client } of fabric.halfLanes.values()) {
+  const told = new Map<Client, Set<string>>();
+  for (const { lane, sender, client, destination } of fabric.halfLanes.values()) {
     fabric.notify(client, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
+    if (!sender || fabric.resources.endpoint(destination) !== undefined) continue;
+    // It went with the broker before.
+    const gone = told.get(client) ?? new Set();
+    told.set(client, gone);
+    if (!gone.has(formatHandle(destination))) {
+      fabric.notify(client, "resource_gone", { type: "DATAGRAM", handle: destination });
+    }
+    gone.add(formatHandle(destination));
   }
   fabric.halfLanes.clear();
 }

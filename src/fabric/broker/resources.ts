@@ -20,7 +20,7 @@ import { type FabricState, type Handlers, PUBLIC_GROUP } from "./fabric_state.ts
 import { endLane, recheckLanesFrom } from "./lanes.ts";
 import { removeName } from "./names.ts";
 import { fail } from "./refusal.ts";
-import { demand } from "./rights.ts";
+import { demand, demandAnnounced } from "./rights.ts";
 
 /** Requests about resources of any type. */
 export const resourceHandlers: Handlers<"destroy"> = {
@@ -31,6 +31,7 @@ export const resourceHandlers: Handlers<"destroy"> = {
       fail("NOT_FOUND", `there is no ${args.type} resource ${formatHandle(args.handle)}`);
     }
     if (resource instanceof Region) fail("INVALID_RESOURCE", "a region is not destroyed: detach from it");
+    demandAnnounced(fabric, resource);
     demand(fabric, client, resource, "DESTROY_RESOURCE");
     if (resource.owner !== undefined && resource.owner !== client) {
       fabric.notify(resource.owner, "destroyed", { type: resource.type, handle: resource.handle });
@@ -76,6 +77,14 @@ export function destroy(fabric: FabricState, resource: Resource): void {
     contextOf(owner).resources--;
   }
   if (resource instanceof Endpoint) {
+    for (const [number, half] of fabric.halfLanes) {
+      const end = half.sender ? half.source : half.destination;
+      if (half.client === owner && handlesEqual(end, handle)) fabric.halfLanes.delete(number);
+    }
+    for (const sender of resource.lost) {
+      users.add(sender);
+      sender.lost.delete(resource);
+    }
     for (const lane of [...resource.lanes]) {
       users.add(lane.sender);
       endLane(fabric, lane, "gone");

@@ -39,19 +39,31 @@ export function decide(
 
 /** Whether a context may do something. */
 export function permits(fabric: FabricState, context: Context, resource: Resource, privilege: PrivilegeName): boolean {
+  // What would deny it may not have been announced yet.
+  if (fabric.recovering && resource.ownerContext !== context.id) return false;
   return decide(fabric, contextHandle(context.id), resource, privilege).code === "SUCCESS_ACCESS_GRANTED";
 }
 
 /** Refuses a client what it may not do, and says why. */
 export function demand(fabric: FabricState, client: Client, resource: Resource, privilege: PrivilegeName): void {
-  const { id } = contextOf(client);
-  const { code, via, decidedBy } = decide(fabric, contextHandle(id), resource, privilege);
-  if (code === "SUCCESS_ACCESS_GRANTED") return;
+  const context = contextOf(client);
+  const { id } = context;
+  if (permits(fabric, context, resource, privilege)) return;
+  const { via, decidedBy } = decide(fabric, contextHandle(id), resource, privilege);
   if (via === "flags") fail("NO_ACCESS", "one side is RESTRICTED and the other is not TRUSTED");
   const why = decidedBy === null
     ? `context ${resource.ownerContext} can grant it`
     : `it is denied to ${formatHandle(decidedBy)}`;
   fail("NO_ACCESS", `context ${id} does not have ${privilege} on ${formatHandle(resource.handle)}; ${why}`);
+}
+
+/**
+ * What its owner has not announced all of cannot be changed: he would bring back what it was. This is put off until he
+ * has.
+ */
+export function demandAnnounced(fabric: FabricState, { owner }: Resource): void {
+  const announced = owner !== undefined && !fabric.survivors.has(owner.survivor ?? "");
+  if (fabric.recovering && !announced) fail("UNAVAILABLE", "its owner has not announced it yet");
 }
 
 function groupsOf(fabric: FabricState, client: Handle): Handle[] {
