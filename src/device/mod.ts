@@ -14,6 +14,8 @@
 
 export { type CheckpointKind, type InitContextOptions, type OpenDeviceOptions, VmciDevice } from "./vmci_device.ts";
 export type { DeviceDatagram, DeviceEvent, OtherEvent } from "./device_datagram.ts";
+export { DeviceStream, type StreamAddress } from "./device_stream.ts";
+export { type ConnectOptions, StreamListener } from "./stream_control.ts";
 export { NotifyByte } from "./notify_byte.ts";
 export { type PeerState, QueuePair, type QueuePairOptions, type QueuePairSignals } from "./queue_pair.ts";
 export { queuePairMemorySize } from "./queue_ring.ts";

@@ -95,6 +95,8 @@ export class QueuePair implements Disposable {
   readonly #memory: Uint8Array<ArrayBuffer> | undefined;
   readonly #ring: QueueRing | undefined;
   #peer: PeerState = "none";
+  #peerWrites = true;
+  #peerReads = true;
   #open = true;
   #waiting = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -130,7 +132,7 @@ export class QueuePair implements Disposable {
       const size = queuePairMemorySize(produceSize, consumeSize);
       if (options.memory === undefined) this.#mapping = mapMemory(subject.operation, size);
       else assertMemory(handle, options.memory, size);
-      this.#memory = options.memory ?? new Uint8Array(this.#mapping!.buffer);
+      this.#memory = options.memory?.subarray(0, size) ?? new Uint8Array(this.#mapping!.buffer);
       this.#ring = new QueueRing(this.#memory, produceSize, consumeSize);
       this.#ring.initialize(handle);
     } else if (version >= VmciVersion.NO_VM_TO_VM) {
@@ -205,13 +207,7 @@ export class QueuePair implements Disposable {
    */
   tryWrite(bytes: Uint8Array): number {
     const ring = this.#rings("tryWrite");
-    if (this.#peer === "detached") {
-      throw new VmciError("QUEUEPAIR_NOTATTACHED", {
-        operation: "tryWrite",
-        handle: this.handle,
-        reason: "the peer has detached: nobody reads what is written",
-      });
-    }
+    this.#assertRead("tryWrite");
     const count = ring.write(bytes);
     // Looked at only now: what the peer read in between makes the queue one that was empty.
     if (count > 0 && ring.unread <= count) this.signals.wrote?.();
@@ -256,9 +252,25 @@ export class QueuePair implements Disposable {
    */
   async read(into: Uint8Array, options?: WaitOptions): Promise<number | null> {
     if (into.length === 0) return 0;
-    const look = () => this.tryRead(into) || (this.#peer === "detached" ? -1 : undefined);
+    const look = () => this.tryRead(into) || (this.#peerWrites ? undefined : -1);
     const count = await this.#wait("read", look, options);
     return count < 0 ? null : count;
+  }
+
+  /**
+   * Waits until the peer has read everything.
+   *
+   * @param options How the wait may end.
+   * @throws {VmciError} QUEUEPAIR_NOTATTACHED when the peer reads no more; TIMEOUT. The signal's reason when it was
+   * aborted.
+   */
+  async drained(options?: WaitOptions): Promise<void> {
+    const look = () => {
+      if (this.unread === 0) return true;
+      this.#assertRead("drained");
+      return undefined;
+    };
+    await this.#wait("drained", look, options);
   }
 
   /**
@@ -346,7 +358,19 @@ export class QueuePair implements Disposable {
 
   /** @ignore An event of the driver. */
   onPeer({ type, handle }: PeerEvent): void {
-    if (handlesEqual(handle, this.handle)) this.#peer = type === "peer-attached" ? "attached" : "detached";
+    if (!handlesEqual(handle, this.handle)) return;
+    this.#peer = type === "peer-attached" ? "attached" : "detached";
+    this.#peerReads = this.#peerWrites = type === "peer-attached";
+  }
+
+  /** @ignore The peer has said that it writes no more. */
+  endOfPeersWriting(): void {
+    this.#peerWrites = false;
+  }
+
+  /** @ignore The peer has said that it reads no more. */
+  endOfPeersReading(): void {
+    this.#peerReads = false;
   }
 
   // --------------------------------------------------------------------------------------------------------------------
@@ -410,6 +434,15 @@ export class QueuePair implements Disposable {
       operation,
       handle: this.handle,
       reason: this.#open ? "this queue pair has no memory" : "this queue pair is closed",
+    });
+  }
+
+  #assertRead(operation: string): void {
+    if (this.#peerReads) return;
+    throw new VmciError("QUEUEPAIR_NOTATTACHED", {
+      operation,
+      handle: this.handle,
+      reason: "the peer has detached or reads no more",
     });
   }
 

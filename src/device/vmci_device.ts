@@ -6,20 +6,23 @@
 
 import { addressOf } from "../../ffi/libc.ts";
 import { VmciError } from "../error.ts";
-import { type ContextId, FIRST_VM_CONTEXT, type Handle, INVALID_ID, isHandle, isId } from "../handle.ts";
+import { type ContextId, FIRST_VM_CONTEXT, type Handle, HOST_CONTEXT, INVALID_ID, isHandle, isId } from "../handle.ts";
 import type { WaitOptions } from "../lane/waiting.ts";
 import { MAX_DATAGRAM_SIZE, MAX_PAYLOAD_SIZE } from "../limits.ts";
 import { ResultCode } from "../result_code.ts";
 import type { Subject } from "../subject.ts";
+import { CONTROL_RESOURCE } from "./control_packet.ts";
 import { type DeviceDatagram, type DeviceEvent, encodeDatagram } from "./device_datagram.ts";
 import { badReply, checkResult } from "./device_error.ts";
 import { DeviceInbox } from "./device_inbox.ts";
+import type { DeviceStream } from "./device_stream.ts";
 import { DeviceWaits } from "./device_waits.ts";
 import { Driver } from "./driver.ts";
 import { CheckpointInfo, ContextInfo, DatagramInfo, NotifyResourceInfo, WatchInfo, Word } from "./layouts.ts";
 import { NotifyByte } from "./notify_byte.ts";
 import { QueuePair, type QueuePairOptions } from "./queue_pair.ts";
 import { formatVersion, VmciRequest, VmciVersion } from "./requests.ts";
+import { type ConnectOptions, StreamControl, type StreamListener } from "./stream_control.ts";
 import { Structure } from "./structure.ts";
 import { type DatagramProcessOptions, WorkstationSixRequests } from "./workstation_six.ts";
 
@@ -52,10 +55,10 @@ const RESTRICTED = 1;
 const NOTIFY_DOORBELL = 1;
 const NotifyAction = { NOTIFY: 0, CREATE: 1, DESTROY: 2 } as const;
 
-/** The numbers of the parts of a context's state, and the bytes of one entry. */
-const checkpoints = { watches: { kind: 1, size: 4 }, doorbells: { kind: 6, size: 8 } } as const;
+/** The numbers of the parts of a context's state, the bytes of one entry, and where in it the id is. */
+const checkpoints = { watches: { kind: 1, size: 4, id: 0 }, doorbells: { kind: 6, size: 16, id: 4 } } as const;
 
-/** A context's state is never larger: that would be 131,072 doorbells. */
+/** A context's state is never larger: that would be 65,536 doorbells. */
 const MOST_CHECKPOINT = 1 << 20;
 
 /**
@@ -93,6 +96,7 @@ export class VmciDevice implements Disposable {
   /** The datagram that is sent; made at the first one. */
   #outgoing: Uint8Array<ArrayBuffer> | undefined;
   #nextQueuePair = 0x10000;
+  #streams: StreamControl | undefined;
 
   private constructor(path: string) {
     this.path = path;
@@ -509,6 +513,53 @@ export class VmciDevice implements Disposable {
     return pair;
   }
 
+  // --- Streams --------------------------------------------------------------------------------------------------------
+
+  /**
+   * Connects to a stream socket of the host (`AF_VSOCK`), as a program in a virtual machine does.
+   *
+   * @param options The host's port, the size of the queues, and how the wait may end.
+   * @returns The stream.
+   * @throws {VmciError} NOT_FOUND when nobody listens there; TIMEOUT; INVALID_ARGS and INVALID_SIZE for a port or
+   * a size that cannot be; NO_ACCESS for a restricted context and a socket of another user. The signal's reason when it
+   * was aborted.
+   *
+   * @example
+   * ```ts ignore
+   * import { VmciDevice } from "@vmci/vmci/device";
+   *
+   * using device = VmciDevice.open();
+   * device.initContext();
+   * using stream = await device.connect({ port: 5000 });
+   * await stream.write(new TextEncoder().encode("hello"));
+   * ```
+   */
+  async connect(options: ConnectOptions): Promise<DeviceStream> {
+    return await this.#streamControl({ operation: "connect" }).connect(options);
+  }
+
+  /**
+   * Listens for stream sockets of the host that connect to this context.
+   *
+   * @param options The own port.
+   * @returns The listener.
+   * @throws {VmciError} DUPLICATE_ENTRY when the port is taken; INVALID_ARGS for a port that cannot be.
+   *
+   * @example
+   * ```ts ignore
+   * import { VmciDevice } from "@vmci/vmci/device";
+   *
+   * using device = VmciDevice.open();
+   * device.initContext({ context: 100 });
+   * using listener = device.listen({ port: 5000 });
+   * using stream = await listener.accept();
+   * console.log(stream.remoteAddr);
+   * ```
+   */
+  listen(options: { readonly port: number }): StreamListener {
+    return this.#streamControl({ operation: "listen" }).listen(options.port);
+  }
+
   // --- State ----------------------------------------------------------------------------------------------------------
 
   /**
@@ -540,8 +591,7 @@ export class VmciDevice implements Disposable {
         throw badReply(subject.operation, `${length} bytes of ${kind} in a buffer of ${buffer.length}`);
       }
       const view = new DataView(buffer.buffer);
-      // A watch is an id; a doorbell is its handle, of which the resource comes last.
-      return Array.from({ length: length / entry.size }, (_, i) => view.getUint32((i + 1) * entry.size - 4, true));
+      return Array.from({ length: length / entry.size }, (_, i) => view.getUint32(i * entry.size + entry.id, true));
     }
   }
 
@@ -560,7 +610,7 @@ export class VmciDevice implements Disposable {
     const view = new DataView(buffer.buffer);
     ids.forEach((id, i) => {
       if (kind === "doorbells") view.setUint32(i * entry.size, context, true);
-      view.setUint32((i + 1) * entry.size - 4, id, true);
+      view.setUint32(i * entry.size + entry.id, id, true);
     });
     const length = ids.length * entry.size;
     const [result] = this.#checkpoint(subject, VmciRequest.CTX_SET_CPT_STATE, entry.kind, buffer, length);
@@ -705,6 +755,22 @@ export class VmciDevice implements Disposable {
   ): [result: number, length: number] {
     const reply = this.#driver.ask(subject, request, CheckpointInfo, { address: addressOf(buffer), kind, length });
     return [reply.get("result"), reply.get("length")];
+  }
+
+  /** What makes streams; from the first call on, control packets are not received as datagrams any more. */
+  #streamControl(subject: Subject): StreamControl {
+    const context = this.#own(subject);
+    if (this.#streams !== undefined) return this.#streams;
+    const control = { context, resource: CONTROL_RESOURCE };
+    const streams = this.#streams = new StreamControl({
+      context,
+      send: (payload) => this.send({ context: HOST_CONTEXT, resource: CONTROL_RESOURCE }, control, payload),
+      openQueuePair: (options) => this.openQueuePair(options),
+      wait: (about, look, options) => this.#wait(about, look, options),
+      wake: () => this.#waits.wake(),
+    });
+    this.#inbox.onDatagram = (datagram) => streams.receive(datagram);
+    return streams;
   }
 
   /** Tells a queue pair of its peer. */

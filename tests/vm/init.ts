@@ -24,7 +24,8 @@ IFS=,; for module in $MODULES; do insmod /lib/modules/$module.ko || log "no modu
 ip link set lo up
 for line in 1 2 3; do stty -F /dev/ttyS$line raw -echo; done
 log "command"
-sh /.command </dev/null >/dev/ttyS1 2>&1; CODE=$?
+# Through a pipe, for programs write otherwise to a terminal.
+{ sh /.command; echo $? > /.code; } </dev/null 2>&1 | cat > /dev/ttyS1; CODE=$(cat /.code)
 log "end of the command, $CODE, $(grep MemAvailable /proc/meminfo)"
 [ -n "$(ls -A /out)" ] && tar -c -f - -C /out . | gzip -1 > /dev/ttyS3
 echo $CODE > /dev/ttyS2
