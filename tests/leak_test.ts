@@ -3,11 +3,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { openVmci, type Vmci } from "../mod.ts";
 import "./ffi/support.ts";
+import { dropAll } from "./support/dropped.ts";
 import { makeRunDirectory } from "./support/media.ts";
 
 const TIMES = 10_000;
 
 const THREADS = 50;
+
+const DROPPED = 200;
 
 /** More closings than mappings linger after they were closed. */
 const WARM_UP = 1_200;
@@ -92,4 +95,12 @@ Deno.test("leaks: groups and names", () =>
       host.discovery.register("group", group.handle);
     });
     assertEquals(host.discovery.list("group"), []);
+  }));
+
+Deno.test("leaks: what is dropped is reclaimed, and reported once", () =>
+  inFabric(async (host) => {
+    await dropAll(host, DROPPED);
+    const before = held();
+    await dropAll(host, DROPPED);
+    assertEquals(held(), before);
   }));

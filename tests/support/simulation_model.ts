@@ -184,6 +184,8 @@ export class SimulationModel {
   /** The numbers the broker chose in the step under way, by client and request. */
   made: (person: Person, id: number) => Made = () => ({});
   #halfLanes: HalfLane[] = [];
+  /** Who sent where until the bell between them was lost. */
+  #bereft: { readonly person: Person; readonly destination: Thing }[] = [];
   #waiting: { readonly person: Person; readonly request: Request }[] = [];
   #order = 0;
   readonly #public: Thing = {
@@ -239,6 +241,7 @@ export class SimulationModel {
     this.#step(() => {
       this.#waiting = this.#waiting.filter((it) => it.person !== person);
       this.#halfLanes = this.#halfLanes.filter((it) => it.person !== person);
+      this.#bereft = this.#bereft.filter((it) => it.person !== person);
       this.people = this.people.filter((it) => it !== person);
       for (const lane of this.lanes.filter(({ sender }) => sender === person)) this.#endLane(lane, "ended");
       for (const it of this.attachments.filter((it) => it.person === person)) this.#detach(it, it.count);
@@ -291,6 +294,7 @@ export class SimulationModel {
     this.lanes = [];
     this.contexts.clear();
     this.#halfLanes = [];
+    this.#bereft = [];
     this.#waiting = [];
     this.awaited.clear();
     for (const slot of slots) this.awaited.add(slot);
@@ -375,8 +379,15 @@ export class SimulationModel {
 
   #expectNoMore(slot: number): void {
     if (!this.awaited.delete(slot) || this.recovering) return;
-    for (const { person, lane, sender } of this.#halfLanes.splice(0)) {
+    const gone: HalfLane[] = [];
+    for (const half of this.#halfLanes.splice(0)) {
+      const { person, lane, sender, destination } = half;
       this.#tell(person, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
+      if (!sender || this.#find(destination, "DATAGRAM") !== undefined) continue;
+      // It went with the broker before; that is told once.
+      if (gone.some((it) => it.person === person && same(it.destination, destination))) continue;
+      gone.push(half);
+      this.#tell(person, "resource_gone", { type: "DATAGRAM", handle: destination });
     }
     this.#dropMembers(({ context }) => !this.contexts.has(context));
     for (const region of this.things.filter(({ type, owner }) => type === "SHAREDMEM" && owner === undefined)) {
@@ -547,6 +558,7 @@ export class SimulationModel {
     const { type, handle, owner } = thing;
     for (const { name } of this.names.filter((it) => it.thing === thing)) this.#removeName(name);
     const users = new Set<Person>();
+    for (const { person } of this.#drop(this.#bereft, ({ destination }) => destination === thing)) users.add(person);
     for (const lane of this.lanes.filter(({ destination }) => destination === thing)) {
       users.add(lane.sender);
       this.#endLane(lane, "gone");
@@ -661,6 +673,7 @@ export class SimulationModel {
   #endLane(lane: Lane, cause: "ended" | "gone" | "revoked" | "lost"): void {
     const { number, sender, destination } = lane;
     this.#drop(this.lanes, (it) => it === lane);
+    if (cause === "lost") this.#bereft.push({ person: sender, destination });
     if (cause !== "ended") {
       this.#tell(sender, "lane_closed", { lane: number, cause: cause === "lost" ? "gone" : cause });
     }

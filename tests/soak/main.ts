@@ -1,0 +1,76 @@
+/**
+ * Everything at length, with figures.
+ *
+ *     deno task soak [--minutes N] [--seed N] [--only NAME] [--json]
+ *
+ * The first failure ends it, with the seed and how to see it again.
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { leaks } from "./leaks.ts";
+import type { Figures, SoakPiece } from "./piece.ts";
+import { simulation } from "./simulation.ts";
+import { traffic } from "./traffic.ts";
+
+const PIECES: readonly SoakPiece[] = [simulation, traffic, leaks];
+/** What is said of the whole. */
+const TOTALS = ["cases", "faults injected", "datagrams sent", "datagrams checked", "losses"];
+
+interface Report {
+  readonly piece: string;
+  readonly seed: number;
+  readonly seconds: number;
+  readonly figures: Figures;
+}
+
+function show(figures: Figures): void {
+  const width = Math.max(...Object.keys(figures).map((name) => name.length));
+  for (const [name, count] of Object.entries(figures)) {
+    console.log(`  ${name.padEnd(width)}  ${count.toLocaleString("en")}`);
+  }
+}
+
+/** Runs the pieces, and gives the exit code. */
+async function soak(args: readonly string[]): Promise<number> {
+  const { minutes, seed: given, only, json } = parseArgs([...args], {
+    string: ["minutes", "seed", "only"],
+    boolean: ["json"],
+    default: { minutes: "30" },
+  });
+  const seed = given === undefined ? Date.now() % 2 ** 31 : Number(given);
+  const pieces = PIECES.filter(({ name }) => only === undefined || name === only);
+  if (pieces.length === 0 || !(Number(minutes) > 0) || !Number.isSafeInteger(seed)) {
+    console.error(
+      `deno task soak [--minutes N] [--seed N] [--only ${PIECES.map(({ name }) => name).join("|")}] [--json]`,
+    );
+    return 2;
+  }
+  const until = Date.now() + Number(minutes) * 60_000;
+  let shares = pieces.reduce((sum, { share }) => sum + share, 0);
+  const reports: Report[] = [];
+  for (const piece of pieces) {
+    const begun = Date.now();
+    if (!json) console.log(`${piece.name} (seed ${seed})`);
+    try {
+      const figures = await piece.run({ seed, until: begun + Math.max(0, until - begun) * piece.share / shares });
+      reports.push({ piece: piece.name, seed, seconds: Math.round((Date.now() - begun) / 1000), figures });
+      if (!json) show({ ...figures, seconds: reports.at(-1)!.seconds });
+    } catch (error) {
+      console.error(error);
+      console.error(`${piece.name} failed. Again: deno task soak --only ${piece.name} --seed ${seed}`);
+      return 1;
+    }
+    shares -= piece.share;
+  }
+  const all = Object.fromEntries(
+    TOTALS.map((name) => [name, reports.reduce((sum, { figures }) => sum + (figures[name] ?? 0), 0)]),
+  );
+  if (json) console.log(JSON.stringify({ seed, pieces: reports, all }, undefined, 2));
+  else {
+    console.log("all");
+    show(all);
+  }
+  return 0;
+}
+
+Deno.exit(await soak(Deno.args));
