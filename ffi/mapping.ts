@@ -20,6 +20,8 @@ const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
+/** The kernel sets no memory aside for it. */
+const MAP_NORESERVE = 0x4000;
 
 const NO_DESCRIPTOR = -1;
 
@@ -81,7 +83,7 @@ export class Mapping {
  * @returns `false` when the process has too many mappings now, so that it will be done at a later closing.
  */
 export function replacePages(address: bigint, byteLength: number): boolean {
-  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
   return change(
     "mmap",
     () => libc.mmap(address, BigInt(byteLength), PROT_READ | PROT_WRITE, flags, NO_DESCRIPTOR, 0n),
