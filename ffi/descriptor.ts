@@ -51,6 +51,22 @@ export interface FileStatus {
 }
 
 /**
+ * Runs something that is to take a descriptor over. If it fails, the descriptor is closed.
+ *
+ * @param fd The descriptor.
+ * @param use What to run.
+ * @returns What it returned.
+ */
+export function closedOnFailure<T>(fd: number, use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
+/**
  * Closes a descriptor.
  *
  * @param fd The descriptor.

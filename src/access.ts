@@ -354,16 +354,7 @@ export class Group implements Disposable {
     this.#closed = true;
     if (this.#session.closed) return;
     this.#session.forget("GROUP", this.handle);
-    try {
-      this.#session.request({ operation: "group.close", handle: this.handle }, "destroy", {
-        type: "GROUP",
-        handle: this.handle,
-      });
-    } catch (error) {
-      // Without a broker it is gone all the same: nobody will announce it to the next one.
-      const { code } = error as VmciError;
-      if (code !== "UNAVAILABLE" && code !== "NOT_FOUND") throw error;
-    }
+    this.#session.destroy("group.close", "GROUP", this.handle);
   }
 
   /** As {@linkcode Group.close}. */

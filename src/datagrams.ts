@@ -7,7 +7,7 @@
 import { DatagramEndpoint } from "./datagram_endpoint.ts";
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
-import { formatHandle, type Handle, INVALID_HANDLE, isHandle } from "./handle.ts";
+import { formatHandle, type Handle, handlesEqual, INVALID_HANDLE, isHandle } from "./handle.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
@@ -52,6 +52,8 @@ export class Datagrams {
   readonly #emit: (event: VmciEvent) => void;
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #incoming = new Map<number, IncomingLane>();
+  /** Lanes whose receivers went: if nobody is the broker now, the next one says what became of their destinations. */
+  readonly #lost = new Map<number, Requests["announce_lane"]>();
   /** What is sent without a source. */
   readonly #anonymous: Outbox;
   /** Mailboxes whose endpoints the program has forgotten without closing them. */
@@ -81,9 +83,16 @@ export class Datagrams {
       this.#incoming.set(lane, incoming);
       mailbox.inbox.add(incoming);
     });
+    session.on("resource_gone", ({ type, handle }) => {
+      if (type !== "DATAGRAM") return;
+      for (const [lane, { destination }] of this.#lost) {
+        if (handlesEqual(destination, handle)) this.#lost.delete(lane);
+      }
+    });
     session.on("lane_closed", ({ lane, cause }) => {
       if (cause !== "gone") this.#incoming.get(lane)?.end();
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
+      this.#lost.delete(lane);
     });
     session.onAnnounce(() => this.#announce());
     session.peers.onGone((peer) => this.#peerGone(peer));
@@ -195,6 +204,11 @@ export class Datagrams {
     for (const lane of this.#incoming.values()) {
       if (lane.peer === peer) lane.end();
     }
+    for (const outbox of this.#outboxes()) {
+      for (const lane of outbox.lanes()) {
+        if (lane.peer === peer) this.#lost.set(lane.number, announcement(outbox, lane));
+      }
+    }
     this.#closeOutgoing((lane) => lane.peer === peer, "gone");
   }
 
@@ -225,15 +239,7 @@ export class Datagrams {
   #destroyed(mailbox: Mailbox): void {
     this.#forget(mailbox);
     if (this.#session.closed) return;
-    const { handle } = mailbox;
-    try {
-      this.#session.request({ operation: "close", handle }, "destroy", { type: "DATAGRAM", handle });
-    } catch (error) {
-      // Without a broker it is gone all the same: nobody will announce it to the next one. And somebody else may have
-      // destroyed it just before.
-      const { code } = error as VmciError;
-      if (code !== "UNAVAILABLE" && code !== "NOT_FOUND") throw error;
-    }
+    this.#session.destroy("close", "DATAGRAM", mailbox.handle);
   }
 
   #forget(mailbox: Mailbox): void {
@@ -246,10 +252,9 @@ export class Datagrams {
   #announce(): void {
     const say = (lane: Requests["announce_lane"]) =>
       this.#session.request({ operation: "announce" }, "announce_lane", lane);
+    for (const lost of [...this.#lost.values()]) say(lost);
     for (const outbox of [...this.#outboxes()]) {
-      for (const { number, destination, ticket } of [...outbox.lanes()]) {
-        say({ lane: number, source: outbox.source, destination, sender: true, ticket });
-      }
+      for (const lane of [...outbox.lanes()]) say(announcement(outbox, lane));
     }
     for (const { handle, inbox } of [...this.#mailboxes.values()]) {
       for (const { number, source, ticket } of inbox.carrying()) {
@@ -257,4 +262,8 @@ export class Datagrams {
       }
     }
   }
+}
+
+function announcement(outbox: Outbox, { number, destination, ticket }: OutgoingLane): Requests["announce_lane"] {
+  return { lane: number, source: outbox.source, destination, sender: true, ticket };
 }

@@ -64,6 +64,7 @@ export class Inbox {
   source: Handle = INVALID_HANDLE;
   readonly #laneDone: LaneDone;
   readonly #lanes: IncomingLane[] = [];
+  #closed = false;
   /** The lane that is looked at first: the one after the lane that delivered last. */
   #turn = 0;
 
@@ -73,6 +74,7 @@ export class Inbox {
 
   /** A lane was opened. */
   add(lane: IncomingLane): void {
+    if (this.#closed) return this.#drop(lane);
     lane.before = this.#lanes.findLast(({ sender, source }) =>
       sender === lane.sender && handlesEqual(source, lane.source)
     );
@@ -128,9 +130,12 @@ export class Inbox {
 
   /** Drops what is queued. */
   close(): void {
-    for (const lane of this.#lanes.splice(0)) {
-      this.#laneDone(lane, false);
-      lane.close();
-    }
+    this.#closed = true;
+    for (const lane of this.#lanes.splice(0)) this.#drop(lane);
+  }
+
+  #drop(lane: IncomingLane): void {
+    this.#laneDone(lane, false);
+    lane.close();
   }
 }

@@ -287,8 +287,7 @@ export class SharedMemory {
       return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
     } catch (error) {
       // Without a broker, or with one that does not know of it, it is detached all the same.
-      const { code } = error as VmciError;
-      if (code !== "UNAVAILABLE" && code !== "INVALID_ARGS" && code !== "NOT_FOUND") throw error;
+      if (!(error instanceof VmciError)) throw error;
       return false;
     } finally {
       attachments.all.delete(attachment);

@@ -78,6 +78,9 @@ const REPEATABLE: ReadonlySet<Operation> = new Set<Operation>([
   "remove_member",
 ]);
 
+/** So many unanswered requests are remembered when a broker goes. */
+const MOST_DOUBTFUL = 256;
+
 /** Milliseconds that one session of a thread waits before it sees to the others. */
 const OTHERS_TURN = 20;
 
@@ -112,6 +115,8 @@ export class Session implements Parking {
   readonly #closeHooks: (() => void)[] = [];
   /** Requests that were given up, by id, as long as their replies may still come. */
   readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
+  /** Those of them that a broker never answered which is gone, as text. */
+  readonly #doubtful: string[] = [];
   readonly #arrived: Packet[] = [];
   /** What is to be said as soon as there is room. */
   readonly #untold: Message[] = [];
@@ -259,7 +264,7 @@ export class Session implements Parking {
   ): Reply<O> {
     this.assertOpen(subject.operation, subject.handle);
     const deadline = performance.now() + this.#patience;
-    let sent: Requests[O] = args;
+    let sent: Requests[O] = this.#wasAsked(op, args) ? { ...args, repeated: true } : args;
     for (;;) {
       const connection = this.#ready ? this.#connection! : this.#reconnect(subject, deadline);
       const packet = this.#exchange(connection, op, sent, shares, deadline);
@@ -283,6 +288,24 @@ export class Session implements Parking {
     }
   }
 
+  /**
+   * Whether the same was asked before and not answered in time: it may have been done, and the program, which was told
+   * that it may not, asks for it again.
+   */
+  #wasAsked(op: Operation, args: unknown): boolean {
+    if (!REPEATABLE.has(op)) return false;
+    const text = JSON.stringify(args);
+    for (const [id, overdue] of this.#overdue) {
+      if (overdue.op !== op || JSON.stringify(overdue.args) !== text) continue;
+      // What it did is not undone when its reply comes: it is what this request is to do.
+      this.#overdue.delete(id);
+      return true;
+    }
+    const place = this.#doubtful.indexOf(`${op} ${text}`);
+    if (place >= 0) this.#doubtful.splice(place, 1);
+    return place >= 0;
+  }
+
   /** Throws INVALID_RESOURCE when the session is closed. */
   assertOpen(operation: string, handle?: Handle): void {
     if (!this.#closed) return;
@@ -301,9 +324,14 @@ export class Session implements Parking {
     if (id === "closed") return id;
     // Without room for it there is nothing that could be answered late.
     if (id === "full") return undefined;
-    const packet = this.#awaitReply(connection, id, deadline);
-    if (packet === undefined) this.#overdue.set(id, { op, args });
-    return packet;
+    let packet: Packet | undefined | "closed";
+    try {
+      packet = this.#awaitReply(connection, id, deadline);
+      return packet;
+    } finally {
+      // Also when waiting fails.
+      if (packet === undefined) this.#overdue.set(id, { op, args });
+    }
   }
 
   /** Sends a request; answers its id. */
@@ -353,7 +381,13 @@ export class Session implements Parking {
   /** Sends what is untold. */
   #flush(connection: Connection, deadline: number): void {
     for (let message = this.#untold[0]; message !== undefined; message = this.#untold[0]) {
-      const sent = connection.send({ message, shares: [] }, Math.max(0, deadline - performance.now()));
+      let sent: ReturnType<Connection["send"]>;
+      try {
+        sent = connection.send({ message, shares: [] }, Math.max(0, deadline - performance.now()));
+      } catch {
+        // It stays the first that is told.
+        return;
+      }
       if (sent !== "sent") return;
       this.#untold.shift();
     }
@@ -512,6 +546,20 @@ export class Session implements Parking {
     return number === this.number ? this.self : this.peers.get(number);
   }
 
+  /**
+   * Has a resource of this client destroyed, which the program has closed and this client forgotten: whatever fails, for
+   * them it is gone, and nobody announces it to a next broker.
+   */
+  destroy(operation: string, type: ResourceTypeName, handle: Handle): void {
+    try {
+      this.request({ operation, handle }, "destroy", { type, handle });
+    } catch (error) {
+      if (!(error instanceof VmciError)) throw error;
+      // Somebody else may have destroyed it just before. A broker that could not be asked is told when it can be.
+      if (error.code !== "NOT_FOUND") this.tell("destroy", { type, handle });
+    }
+  }
+
   /** Forgets a resource of this client, and releases its share. */
   forget(type: ResourceTypeName, handle: Handle): void {
     const share = this.holdings.get(type, handle)?.share;
@@ -581,13 +629,20 @@ export class Session implements Parking {
   }
 
   #welcomed(connection: Connection, packet: Packet): void {
-    const [notice, bell] = packet.shares;
+    const [notice, share] = packet.shares;
+    const bell = this.medium.openBell(share!);
+    try {
+      this.#notice = this.medium.openWord(notice!);
+    } catch (error) {
+      bell.close();
+      connection.close();
+      throw error;
+    }
     this.#hello = packet.message.result as Results["hello"];
     this.#connection = connection;
-    this.#notice = this.medium.openWord(notice!);
     this.#noticeWord = this.#notice.word;
     this.#noticeSeen = Atomics.load(this.#noticeWord, 0);
-    this.#bell = this.medium.openBell(bell!);
+    this.#bell = bell;
     this.#bell.listen(
       () => {
         this.#drain();
@@ -611,6 +666,10 @@ export class Session implements Parking {
     this.#noticeSeen = 0;
     this.#bell?.close();
     this.#bell = undefined;
+    for (const { op, args } of this.#overdue.values()) {
+      if (REPEATABLE.has(op)) this.#doubtful.push(`${op} ${JSON.stringify(args)}`);
+    }
+    this.#doubtful.splice(0, this.#doubtful.length - MOST_DOUBTFUL);
     this.#overdue.clear();
     this.#untold.length = 0;
     this.#retryAt = 0;
@@ -661,7 +720,8 @@ export class Session implements Parking {
         if (this.#recover(deadline, subject.operation)) return this.#connection!;
       } catch (error) {
         // What the program asked for, not what had to be asked before that.
-        throw error instanceof VmciError ? new VmciError(error.code, { ...subject, reason: error.reason }) : error;
+        if (!(error instanceof VmciError)) throw error;
+        throw new VmciError(error.code, { ...subject, reason: error.reason, cause: error });
       }
       if (performance.now() > deadline) throw this.#silent(subject);
       sleep(delay);

@@ -7,7 +7,7 @@
 
 import { VmciError } from "../../error.ts";
 import { LANE_SIZE } from "../../lane/ring.ts";
-import { closeDescriptor, describePath } from "../../../ffi/descriptor.ts";
+import { closeDescriptor, closedOnFailure, describePath } from "../../../ffi/descriptor.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { mapPrivate, mapReadOnly, mapShared } from "../../../ffi/mapping.ts";
 import { addSeals, createMemfd, Seal } from "../../../ffi/memfd.ts";
@@ -93,7 +93,7 @@ export class LocalMedium implements Medium {
     try {
       const fd = this.#connectSocket();
       if (fd === undefined) return this.#becomeBroker();
-      const { pid, uid } = peerCredentials(fd);
+      const { pid, uid } = closedOnFailure(fd, () => peerCredentials(fd));
       if (this.#directory !== undefined && uid !== userId()) {
         closeDescriptor(fd);
         throw new VmciError("NO_ACCESS", {
@@ -117,14 +117,16 @@ export class LocalMedium implements Medium {
   createRegion(size: number, writers: RegionAccess): CreatedRegion {
     try {
       const fd = createMemfd("vmci-region", size);
-      try {
+      return closedOnFailure(fd, () => {
         const memory = new SharedRegion(mapShared(fd, size));
-        addSeals(fd, writers === "creator" ? FIXED_SIZE_SEALS | Seal.FUTURE_WRITE : FIXED_SIZE_SEALS);
-        return { memory, share: fd };
-      } catch (error) {
-        closeDescriptor(fd);
-        throw error;
-      }
+        try {
+          addSeals(fd, writers === "creator" ? FIXED_SIZE_SEALS | Seal.FUTURE_WRITE : FIXED_SIZE_SEALS);
+          return { memory, share: fd };
+        } catch (error) {
+          memory.close();
+          throw error;
+        }
+      });
     } catch (error) {
       throw asVmciError(error, `make a region of ${size} bytes`);
     }
@@ -206,13 +208,7 @@ export class LocalMedium implements Medium {
     }
     const lock = directory.tryLock();
     if (lock === undefined) return undefined;
-    let ends: [number, number];
-    try {
-      ends = seqpacketPair();
-    } catch (error) {
-      closeDescriptor(lock);
-      throw error;
-    }
+    const ends = closedOnFailure(lock, seqpacketPair);
     this.#host = BrokerHost.start({
       kind: "embedded",
       directory: directory.path,
@@ -267,15 +263,23 @@ class LocalConnection implements Connection {
 
   receive(timeout: number): Packet | undefined | "closed" {
     if (!this.#open) return "closed";
-    // Looking first saves a system call when it is there; waiting first when it is not.
-    if (timeout > 0 && waitReadable([this.fd], Math.ceil(timeout)) === 0) return undefined;
-    const packet = this.#socket.receive();
+    const packet = this.#next(timeout);
     if (packet === undefined) return undefined;
     const message = packet.end ? undefined : decodeMessage(packet.bytes);
     if (message !== undefined && !packet.truncated) return { message, shares: packet.descriptors };
     for (const fd of packet.descriptors) closeDescriptor(fd);
     // A message that can be read was not cut itself: descriptors were, since this process has none left.
     return message === undefined ? "closed" : { message, shares: [], incomplete: true };
+  }
+
+  #next(timeout: number): ReturnType<PacketSocket["receive"]> {
+    try {
+      // Looking first saves a system call when it is there; waiting first when it is not.
+      if (timeout > 0 && waitReadable([this.fd], Math.ceil(timeout)) === 0) return undefined;
+      return this.#socket.receive();
+    } catch (error) {
+      throw asVmciError(error, "hear from the broker");
+    }
   }
 
   close(): void {

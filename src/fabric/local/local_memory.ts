@@ -4,7 +4,7 @@
  * @module
  */
 
-import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { closedOnFailure } from "../../../ffi/descriptor.ts";
 import { LentMapping } from "../../../ffi/lent_mapping.ts";
 import { type Mapping, mapShared } from "../../../ffi/mapping.ts";
 import { addSeals, createMemfd, Seal } from "../../../ffi/memfd.ts";
@@ -79,12 +79,14 @@ export class MappedWord implements SharedWord {
 /** Makes a word that nobody else can write. */
 export function createWord(name: string): { readonly word: MappedWord; readonly fd: number } {
   const fd = createMemfd(name, WORD_SIZE);
-  try {
+  return closedOnFailure(fd, () => {
     const word = new MappedWord(mapShared(fd, WORD_SIZE));
-    addSeals(fd, FIXED_SIZE_SEALS | Seal.FUTURE_WRITE);
-    return { word, fd };
-  } catch (error) {
-    closeDescriptor(fd);
-    throw error;
-  }
+    try {
+      addSeals(fd, FIXED_SIZE_SEALS | Seal.FUTURE_WRITE);
+      return { word, fd };
+    } catch (error) {
+      word.close();
+      throw error;
+    }
+  });
 }

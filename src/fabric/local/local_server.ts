@@ -8,7 +8,7 @@
 import { VmciError } from "../../error.ts";
 import { LANE_SIZE } from "../../lane/ring.ts";
 import { VERSION } from "../../version.ts";
-import { closeDescriptor, describe, duplicate } from "../../../ffi/descriptor.ts";
+import { closeDescriptor, closedOnFailure, describe, duplicate } from "../../../ffi/descriptor.ts";
 import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
 import { removeFile, renameFile } from "../../../ffi/file.ts";
 import { SystemError } from "../../../ffi/libc.ts";
@@ -31,6 +31,7 @@ import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
+import { NoticeQueue } from "./notice_queue.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
 import { type NumberMark, type Roster, RunDirectory } from "./run_directory.ts";
 
@@ -60,7 +61,7 @@ interface Door {
   notice: MappedWord | undefined;
   bell: number | undefined;
   /** What could not be sent yet. */
-  readonly pending: { readonly bytes: Uint8Array; readonly descriptors: readonly number[]; readonly notify: boolean }[];
+  readonly pending: NoticeQueue;
 }
 
 /** A socket that listens. */
@@ -74,7 +75,9 @@ interface Listener {
 /** See the module's comment. */
 export class LocalServer {
   readonly #config: BrokerThreadConfig;
-  readonly #epoll = new Epoll();
+  /** What to give back at the end: files and the set of descriptors. */
+  readonly #opened = new DisposableStack();
+  readonly #epoll: Epoll;
   readonly #broker: Broker;
   readonly #numbers: NumberMark | undefined;
   readonly #roster: Roster | undefined;
@@ -96,34 +99,44 @@ export class LocalServer {
   /** Whether connections wait for want of descriptors. */
   #starved = false;
 
+  /** Takes over the descriptors of the configuration; if it fails, they stay the caller's, and nothing else is left. */
   constructor(config: BrokerThreadConfig) {
     this.#config = config;
+    const open = <T extends { close(): void }>(it: T) => this.#opened.adopt(it, () => it.close());
     const directory = config.directory === undefined ? undefined : new RunDirectory(config.directory);
     const state = config.state === undefined ? undefined : new RunDirectory(config.state);
-    this.#numbers = (state ?? directory)?.openNumbers();
-    this.#roster = directory?.openRoster();
-    this.#ledger = state?.openLedger();
-    this.#audit = config.audit === undefined ? undefined : new AuditLog(config.audit);
-    this.#policy = config.policy === undefined ? undefined : Policy.parse(config.policy.text, config.policy.name);
-    for (const slot of this.#roster?.living() ?? []) {
-      this.#isLiving.set(slotSurvivor(slot), () => this.#roster!.isLiving(slot));
+    try {
+      this.#epoll = open(new Epoll());
+      if (directory !== undefined) this.#roster = open(directory.openRoster());
+      if (state !== undefined) this.#ledger = open(state.openLedger());
+      const numbered = state ?? directory;
+      if (numbered !== undefined) this.#numbers = open(numbered.openNumbers());
+      if (config.audit !== undefined) this.#audit = open(new AuditLog(config.audit));
+      this.#policy = config.policy === undefined ? undefined : Policy.parse(config.policy.text, config.policy.name);
+      for (const slot of this.#roster?.living() ?? []) {
+        this.#isLiving.set(slotSurvivor(slot), () => this.#roster!.isLiving(slot));
+      }
+      for (const entry of this.#ledger?.readSurvivors() ?? []) {
+        this.#isLiving.set(clientSurvivor(entry.client), () => isSameProcess(entry));
+      }
+      this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
+        pid: Deno.pid,
+        kind: config.kind,
+        version: VERSION,
+        firstNumber: this.#numbers?.read() ?? 0,
+        survivors: this.#isLiving.keys(),
+        ...(config.quota === undefined ? {} : { quota: config.quota }),
+        ...(this.#policy === undefined ? {} : { policy: this.#policy }),
+        ...(state === undefined ? {} : { tickets: state.openTickets() }),
+      });
+      this.#own = this.#admit(config.connection, undefined);
+      if (directory !== undefined) this.#listen(directory.socket);
+      for (const { descriptor, context } of config.sockets) this.#attendListener(descriptor, undefined, context);
+    } catch (error) {
+      this.#closeListeners(({ path }) => path !== undefined);
+      this.#opened.dispose();
+      throw error;
     }
-    for (const entry of this.#ledger?.readSurvivors() ?? []) {
-      this.#isLiving.set(clientSurvivor(entry.client), () => isSameProcess(entry));
-    }
-    this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
-      pid: Deno.pid,
-      kind: config.kind,
-      version: VERSION,
-      firstNumber: this.#numbers?.read() ?? 0,
-      survivors: this.#isLiving.keys(),
-      ...(config.quota === undefined ? {} : { quota: config.quota }),
-      ...(this.#policy === undefined ? {} : { policy: this.#policy }),
-      ...(state === undefined ? {} : { tickets: state.openTickets() }),
-    });
-    this.#own = this.#admit(config.connection, undefined);
-    if (directory !== undefined) this.#listen(directory.socket);
-    for (const { descriptor, context } of config.sockets) this.#attendListener(descriptor, undefined, context);
   }
 
   /** Serves until the last client leaves; as a daemon, until this process closes its own connection. */
@@ -163,19 +176,25 @@ export class LocalServer {
     const fresh = `${path}.${Deno.pid}`;
     removeFile(fresh);
     const fd = listenSeqpacket(fresh, BACKLOG);
-    renameFile(fresh, path);
-    this.#attendListener(fd, path, undefined);
+    try {
+      renameFile(fresh, path);
+      this.#attendListener(fd, path, undefined);
+    } catch (error) {
+      closeDescriptor(fd);
+      removeFile(fresh);
+      throw error;
+    }
   }
 
   #attendListener(fd: number, path: string | undefined, context: number | undefined): void {
-    this.#listeners.set(fd, { fd, path, context });
     this.#epoll.add(fd, EpollEvent.IN);
+    this.#listeners.set(fd, { fd, path, context });
   }
 
   #accept(listener: Listener): void {
     try {
       for (let fd = acceptSocket(listener.fd); fd !== undefined; fd = acceptSocket(listener.fd)) {
-        this.#admit(fd, listener.context);
+        closedOnFailure(fd, () => this.#admit(fd, listener.context));
       }
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
@@ -202,10 +221,10 @@ export class LocalServer {
     });
     if (refusal !== undefined) this.#audit?.refusal(client, refusal.reason);
     const socket = new PacketSocket(fd);
-    const door: Door = { fd, socket, client, refusal, notice: undefined, bell: undefined, pending: [] };
+    const door: Door = { fd, socket, client, refusal, notice: undefined, bell: undefined, pending: new NoticeQueue() };
+    this.#epoll.add(fd, EpollEvent.IN | EpollEvent.RDHUP);
     this.#doors.set(fd, door);
     this.#byClient.set(client, door);
-    this.#epoll.add(fd, EpollEvent.IN | EpollEvent.RDHUP);
     return door;
   }
 
@@ -236,7 +255,7 @@ export class LocalServer {
     const { text, name } = message.args as PolicyText;
     this.#policy = Policy.parse(text, name);
     this.#deliver(this.#broker.setPolicy(this.#policy));
-    this.#send(door, encodeMessage({ id: requestId(message), result: {} }), [], false);
+    this.#send(door, { id: requestId(message), result: {} }, [], false);
   }
 
   #receive(door: Door): ReturnType<PacketSocket["receive"]> {
@@ -250,7 +269,7 @@ export class LocalServer {
   }
 
   #refuse(door: Door, id: number, { code, reason }: VmciError): void {
-    this.#send(door, encodeMessage({ id, error: { code, reason } }), [], false);
+    this.#send(door, { id, error: { code, reason } }, [], false);
   }
 
   #deliver({ outgoing, spent }: Outcome): void {
@@ -265,10 +284,10 @@ export class LocalServer {
     const door = this.#byClient.get(to);
     if (door === undefined) return;
     if (kind !== "welcome") {
-      return this.#send(door, encodeMessage(message), shares as number[], kind === "notice");
+      return this.#send(door, message, shares as number[], kind === "notice");
     }
     try {
-      this.#welcome(door, encodeMessage(message));
+      this.#welcome(door, message);
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       const reason = `the broker cannot make what this needs: ${error.message}`;
@@ -278,7 +297,7 @@ export class LocalServer {
   }
 
   /** The reply to hello, with a notice word and a bell. */
-  #welcome(door: Door, bytes: Uint8Array): void {
+  #welcome(door: Door, message: Message): void {
     const { word, fd } = createWord("vmci-notice");
     door.notice = word;
     // Who holds a byte of the roster is found by that.
@@ -287,22 +306,22 @@ export class LocalServer {
     try {
       const [mine, theirs] = streamPair();
       door.bell = mine;
-      this.#send(door, bytes, [fd, theirs], false);
+      this.#send(door, message, [fd, theirs], false);
       closeDescriptor(theirs);
     } finally {
       closeDescriptor(fd);
     }
   }
 
-  #send(door: Door, bytes: Uint8Array, descriptors: readonly number[], notify: boolean): void {
+  #send(door: Door, message: Message, descriptors: readonly number[], notify: boolean): void {
     if (this.#leaving.has(door)) return;
     try {
-      if (door.pending.length === 0 && door.socket.send(bytes, descriptors)) {
+      if (door.pending.length === 0 && door.socket.send(encodeMessage(message), descriptors)) {
         if (notify) this.#notify(door);
         return;
       }
       if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
-      door.pending.push({ bytes, descriptors: descriptors.map(duplicate), notify });
+      door.pending.push({ message, descriptors: descriptors.map(duplicate), notify });
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
     } catch (error) {
       if (!(error instanceof SystemError || error instanceof RangeError)) throw error;
@@ -312,8 +331,8 @@ export class LocalServer {
 
   #flush(door: Door): void {
     try {
-      for (let first = door.pending[0]; first !== undefined; first = door.pending[0]) {
-        if (!door.socket.send(first.bytes, first.descriptors)) return;
+      for (let first = door.pending.first(); first !== undefined; first = door.pending.first()) {
+        if (!door.socket.send(encodeMessage(first.message), first.descriptors)) return;
         door.pending.shift();
         for (const fd of first.descriptors) closeDescriptor(fd);
         if (first.notify) this.#notify(door);
@@ -370,22 +389,22 @@ export class LocalServer {
     this.#closeLeaving();
   }
 
-  #close(): void {
-    // The path goes first, while the lock is held: nobody else's socket can be there yet.
-    for (const { fd, path } of this.#listeners.values()) {
-      if (path !== undefined) removeFile(path);
-      closeDescriptor(fd);
+  /** The path goes first, while the lock is held: nobody else's socket can be there yet. */
+  #closeListeners(which: (listener: Listener) => boolean): void {
+    for (const listener of [...this.#listeners.values()].filter(which)) {
+      if (listener.path !== undefined) removeFile(listener.path);
+      closeDescriptor(listener.fd);
     }
+  }
+
+  #close(): void {
+    this.#closeListeners(() => true);
     for (const door of this.#doors.values()) {
       this.#closeDoor(door);
       this.#deliver(this.#broker.disconnect(door.client));
     }
     this.#doors.clear();
-    this.#epoll.close();
-    this.#numbers?.close();
-    this.#roster?.close();
-    this.#ledger?.close();
-    this.#audit?.close();
+    this.#opened.dispose();
     if (this.#config.lock !== undefined) closeDescriptor(this.#config.lock);
   }
 }
@@ -399,7 +418,7 @@ class LocalBrokerMedium implements BrokerMedium {
 
   makeLane(): Share {
     const fd = createMemfd("vmci-lane", LANE_SIZE);
-    addSeals(fd, FIXED_SIZE_SEALS);
+    closedOnFailure(fd, () => addSeals(fd, FIXED_SIZE_SEALS));
     return fd;
   }
 

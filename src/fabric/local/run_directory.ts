@@ -9,7 +9,7 @@
  */
 
 import { VmciError } from "../../error.ts";
-import { closeDescriptor, describePath } from "../../../ffi/descriptor.ts";
+import { closeDescriptor, closedOnFailure, describePath } from "../../../ffi/descriptor.ts";
 import { makeDirectory, openFile, OpenFlag, readAt, readText, writeAt } from "../../../ffi/file.ts";
 import { isByteLocked, tryLockByte, tryLockFile } from "../../../ffi/file_lock.ts";
 import { environment, userId } from "../../../ffi/process.ts";
@@ -134,7 +134,7 @@ export class RunDirectory {
    */
   tryLock(): number | undefined {
     const fd = openFile(this.#lock, FILE_FLAGS, 0o600);
-    if (tryLockFile(fd)) return fd;
+    if (closedOnFailure(fd, () => tryLockFile(fd))) return fd;
     closeDescriptor(fd);
     return undefined;
   }
@@ -142,17 +142,18 @@ export class RunDirectory {
   /** Takes a byte of the roster that nobody has, and says which; the descriptor holds it. */
   takeSlot(): { readonly fd: number; readonly slot: number } {
     const fd = openFile(this.#roster, FILE_FLAGS, 0o600);
-    for (let slot = 0; slot < MOST_SLOTS; slot++) {
-      if (!tryLockByte(fd, slot)) continue;
-      const record = new Uint8Array(SLOT_SIZE);
-      new DataView(record.buffer).setUint32(0, Deno.pid, true);
-      writeAt(fd, record, slot * SLOT_SIZE);
-      return { fd, slot };
-    }
-    closeDescriptor(fd);
-    throw new VmciError("NO_RESOURCES", {
-      operation: "open the fabric",
-      reason: `${MOST_SLOTS} clients live in ${this.path} already`,
+    return closedOnFailure(fd, () => {
+      for (let slot = 0; slot < MOST_SLOTS; slot++) {
+        if (!tryLockByte(fd, slot)) continue;
+        const record = new Uint8Array(SLOT_SIZE);
+        new DataView(record.buffer).setUint32(0, Deno.pid, true);
+        writeAt(fd, record, slot * SLOT_SIZE);
+        return { fd, slot };
+      }
+      throw new VmciError("NO_RESOURCES", {
+        operation: "open the fabric",
+        reason: `${MOST_SLOTS} clients live in ${this.path} already`,
+      });
     });
   }
 
