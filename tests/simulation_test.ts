@@ -9,12 +9,15 @@ import { Random } from "./support/simulation_random.ts";
 
 const LIVES = 100;
 const STEPS = 2_000;
+/** As long as the lives of `deno task soak` are. */
+const LONG = 20_000;
 
 const given = Deno.env.get("SEED");
 
 Deno.test("simulation: through deaths, takeovers and new policies a broker answers and tells what its model does", () => {
   const seeds = given === undefined ? Array.from({ length: LIVES }, (_, i) => i + 1) : [Number(given)];
-  for (const seed of seeds) new Simulation(seed, { steps: STEPS, inspectEvery: 8 }).run();
+  const steps = given === undefined ? STEPS : LONG;
+  for (const seed of seeds) new Simulation(seed, { steps, inspectEvery: 8 }).run();
 });
 
 Deno.test("simulation: the same seed lives the same life", () => {

@@ -109,7 +109,7 @@ function openRegion(host: Vmci, guest: Vmci, writers: "everybody" | "creator"): 
 /** See the module's comment. */
 export const leaks: SoakPiece = {
   name: "leaks",
-  share: 4,
+  share: 12,
   async run(options: SoakOptions): Promise<Figures> {
     assert(collect !== undefined, "run with --v8-flags=--expose-gc, as the task does");
     await using house = await House.serving();

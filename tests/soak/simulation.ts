@@ -6,10 +6,10 @@ import { type Figures, left, type SoakOptions, type SoakPiece } from "./piece.ts
 
 const STEPS = 20_000;
 
-/** Lives one life after the other: the first one with the seed itself, so that a life that fails is lived again. */
+/** Lives one life after the other: the first one with the seed itself, so that one that failed is lived again at once. */
 export const simulation: SoakPiece = {
   name: "simulation",
-  share: 3,
+  share: 4,
   run(options: SoakOptions): Promise<Figures> {
     const seeds = new Random(options.seed);
     const sum: Record<string, number> = {};

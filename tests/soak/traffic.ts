@@ -93,7 +93,7 @@ function alike(a: Uint8Array, b: Uint8Array): boolean {
 /** See the module's comment. */
 export const traffic: SoakPiece = {
   name: "traffic",
-  share: 2,
+  share: 3,
   async run(options: SoakOptions): Promise<Figures> {
     let [rounds, sent, bytes] = [0, 0, 0];
     do {

@@ -1,0 +1,83 @@
+/**
+ * Processes that die and system calls that fail, as `tests/faults/` has them.
+ *
+ * @module
+ */
+
+import { deathMatrix, type FaultFigures } from "../faults/death_matrix.ts";
+import { failCalls } from "../faults/hostile_support/syscalls_plan.ts";
+import { type TakeoverOptions, takeoverUnderLoad } from "../faults/takeover_under_load.ts";
+import "../ffi/support.ts";
+import { type Figures, left, type SoakOptions, type SoakPiece } from "./piece.ts";
+
+/** The broker is killed so often, whatever time there is; that is what must be shown. */
+const KILLS = 50;
+/** The daemon is killed or stopped so often. */
+const RESTARTS = 25;
+
+function figuresOf(name: string, { cases, faults, datagrams, losses, ...told }: FaultFigures): Figures {
+  return {
+    cases,
+    "faults injected": faults,
+    "datagrams sent": datagrams + losses,
+    "datagrams checked": datagrams,
+    losses,
+    [`ms until survivors of ${name} knew (median)`]: told.survivorsKnewMs.p50,
+    [`ms until survivors of ${name} knew (most)`]: told.survivorsKnewMs.max,
+    [`ms that others' traffic paused at most (${name})`]: told.longestPauseMs,
+  };
+}
+
+/** Every role dies at every step, as far as there is time. */
+export const deaths: SoakPiece = {
+  name: "deaths",
+  share: 10,
+  async run(options: SoakOptions): Promise<Figures> {
+    return figuresOf("a death", await deathMatrix({ seed: options.seed, minutes: left(options) / 60_000 }));
+  },
+};
+
+async function takeOver(name: string, options: TakeoverOptions): Promise<Figures> {
+  const figures = await takeoverUnderLoad(options);
+  return {
+    ...figuresOf(name, figures),
+    [`calls answered (${name})`]: figures.calls,
+    [`calls repeated (${name})`]: figures.repeated,
+    [`ms that a call took at most (${name})`]: figures.longestCallMs,
+  };
+}
+
+/** Whoever has the broker is killed under load. */
+export const takeover: SoakPiece = {
+  name: "takeover",
+  share: 2,
+  run: ({ seed }: SoakOptions): Promise<Figures> => takeOver("takeover", { kills: KILLS, seed }),
+};
+
+/** The daemon is killed and started again under load; or stopped for a while instead. */
+export const restart: SoakPiece = {
+  name: "restart",
+  share: 2,
+  run: ({ seed }: SoakOptions): Promise<Figures> =>
+    takeOver("a restart", { kills: RESTARTS, seed, daemon: true, stopEvery: 5 }),
+};
+
+/** Each system call fails, in each operation and in tests of the conformance suite, as far as there is time. */
+export const systemCalls: SoakPiece = {
+  name: "system-calls",
+  share: 8,
+  async run(options: SoakOptions): Promise<Figures> {
+    const half = left(options) / 2000;
+    const { seed } = options;
+    const inOperations = await failCalls({ seed, seconds: half, operations: 1, bodies: 0, each: 0 });
+    const inTests = await failCalls({ seed, seconds: half, operations: 0, bodies: 1000, each: 1000 });
+    const problems = [...inOperations.problems, ...inTests.problems];
+    if (problems.length > 0) throw new Error(problems.join("\n"));
+    return {
+      cases: inOperations.cases + inTests.cases,
+      "faults injected": inOperations.faults + inTests.faults,
+      "system calls that failed": inOperations.faults + inTests.faults,
+      "of them without harm to the call": inOperations.survived + inTests.survived,
+    };
+  },
+};
