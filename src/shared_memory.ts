@@ -282,7 +282,6 @@ export class SharedMemory {
     attachment.attached = false;
     this.#forgotten.unregister(attachment);
     try {
-      // If the broker dies meanwhile, this attachment is among those announced to the next one, which then takes it off.
       if (this.#session.closed) return false;
       return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
     } catch (error) {
@@ -323,8 +322,11 @@ export class SharedMemory {
   #announce(): void {
     const operation = "announce";
     for (const { size, creatorOnly, ticket, all, watching } of this.#attachments.values()) {
-      const { handle } = [...all][0]!;
-      const attachment = { handle, count: all.size, size, creatorOnly, ticket };
+      const attached = [...all].filter((attachment) => attachment.attached);
+      // What is being detached is detached for the next broker.
+      if (attached.length === 0) continue;
+      const { handle } = attached[0]!;
+      const attachment = { handle, count: attached.length, size, creatorOnly, ticket };
       const { accepted } = this.#session.request({ operation, handle }, "announce_attachment", attachment).result;
       // A broker that does not believe it does not know of it; the memory stays all the same.
       if (accepted && watching) this.#session.request({ operation, handle }, "watch_region", { handle });

@@ -91,7 +91,9 @@ export function removeClient(fabric: FabricState, client: Client): void {
   for (const endpoint of client.lost) endpoint.lost.delete(client);
   for (const lane of [...client.outgoing]) endLane(fabric, lane, "ended");
   for (const [region, count] of [...client.attachments]) detach(fabric, client, region, count);
-  for (const resource of [...client.resources]) destroy(fabric, resource);
+  // Groups last: who sent to what goes with them is told that it is gone, not that he may not.
+  const groups = Map.groupBy(client.resources, (resource) => resource instanceof Group);
+  for (const resource of [...groups.get(false) ?? [], ...groups.get(true) ?? []]) destroy(fabric, resource);
   for (const number of client.peers) {
     const peer = fabric.clients.get(number);
     if (peer?.peers.delete(client.number)) fabric.notify(peer, "peer_gone", { peer: client.number });

@@ -41,6 +41,9 @@ const BACKLOG = 4096;
 /** Packets that may wait for a client that does not read; then it is dropped. */
 const MOST_PENDING = 4096;
 
+/** Descriptors that may wait for a client that does not read. */
+const MOST_PENDING_DESCRIPTORS = 256;
+
 /** Packets taken from one client before the others have their turn. */
 const TURN = 16;
 
@@ -234,16 +237,24 @@ export class LocalServer {
     for (let turn = 0; turn < TURN && !this.#leaving.has(door); turn++) {
       const packet = this.#receive(door);
       if (packet === undefined) return;
-      const message = packet.end || packet.truncated ? undefined : decodeMessage(packet.bytes);
+      const message = packet.end ? undefined : decodeMessage(packet.bytes);
       if (message === undefined || door.refusal !== undefined) {
         for (const fd of packet.descriptors) closeDescriptor(fd);
         if (message !== undefined) this.#refuse(door, requestId(message), door.refusal!);
         this.#leaving.add(door);
         return;
       }
-      if (door === this.#own && message.op === "set_policy") this.#setPolicy(door, message);
+      if (packet.truncated) this.#refuseCut(door, message, packet.descriptors);
+      else if (door === this.#own && message.op === "set_policy") this.#setPolicy(door, message);
       else this.#answer(door, message, packet.descriptors);
     }
+  }
+
+  /** A message that can be read was not cut itself: its descriptors were, since this process has none left. */
+  #refuseCut(door: Door, message: Message, descriptors: readonly number[]): void {
+    for (const fd of descriptors) closeDescriptor(fd);
+    const reason = "the broker has no file descriptor left to take in what belongs to this";
+    this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "receive", reason }));
   }
 
   #answer({ client }: Door, message: Message, descriptors: readonly number[]): void {
@@ -320,6 +331,9 @@ export class LocalServer {
         if (notify) this.#notify(door);
         return;
       }
+      if (door.pending.descriptors + descriptors.length > MOST_PENDING_DESCRIPTORS) {
+        return this.#keepOut(door, message);
+      }
       if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
       door.pending.push({ message, descriptors: descriptors.map(duplicate), notify });
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
@@ -327,6 +341,17 @@ export class LocalServer {
       if (!(error instanceof SystemError || error instanceof RangeError)) throw error;
       this.#leaving.add(door);
     }
+  }
+
+  /** A client that does not read can be sent no more descriptors: those that wait for it are this process' own. */
+  #keepOut(door: Door, message: Message): void {
+    if (message.notice !== "lane") {
+      this.#leaving.add(door);
+      return;
+    }
+    // The sender is told, and gets an error instead of a lane that nobody reads.
+    const close = { id: 0, op: "close_lane", args: { lane: message.lane } };
+    this.#deliver(this.#broker.handle(door.client, { message: close, shares: [] }));
   }
 
   #flush(door: Door): void {

@@ -35,6 +35,12 @@ export class NoticeQueue {
   readonly #waiting = new Map<number, Waiting>();
   readonly #latest = new Map<string, number>();
   #count = 0;
+  #descriptors = 0;
+
+  /** How many descriptors wait. */
+  get descriptors(): number {
+    return this.#descriptors;
+  }
 
   /** How many packets wait. */
   get length(): number {
@@ -55,6 +61,7 @@ export class NoticeQueue {
       this.#latest.set(about, this.#count);
     }
     this.#waiting.set(this.#count++, packet);
+    this.#descriptors += packet.descriptors.length;
   }
 
   /** The packet that has waited longest. */
@@ -65,8 +72,9 @@ export class NoticeQueue {
 
   /** Takes the first packet out. */
   shift(): void {
-    for (const [place, { message }] of this.#waiting) {
+    for (const [place, { message, descriptors }] of this.#waiting) {
       this.#waiting.delete(place);
+      this.#descriptors -= descriptors.length;
       const about = mergeableOf(message)?.about;
       if (about !== undefined && this.#latest.get(about) === place) this.#latest.delete(about);
       return;
