@@ -7,6 +7,7 @@
 import { fileURLToPath } from "node:url";
 import { type Machine, Unavailable } from "./model.ts";
 import { PartyProcess, type StartOptions } from "./party_process.ts";
+import { Precedence } from "./processes.ts";
 import type { Job } from "./parts/part.ts";
 
 const SOURCE = fileURLToPath(new URL("native/baseline.c", import.meta.url));
@@ -39,6 +40,7 @@ export class World implements AsyncDisposable {
   constructor(options: WorldOptions) {
     this.#options = options;
     this.quick = options.quick;
+    if (options.first) this.#stack.use(new Precedence());
   }
 
   /** A part's job: what is not said is usual. */

@@ -7,7 +7,7 @@
  *     deno task bench --rows rtt,flow/dg  only rows whose names begin so, and their baselines
  *     deno task bench --rounds N          so many rounds; 5 without it
  *     deno task bench --quick             one short round: a look, no measurement
- *     deno task bench --pin               each party on a core of its own, by taskset
+ *     deno task bench --no-pin            lets the system move parties between cores; else each has one of its own
  *     deno task bench --first             each party before all other processes of the machine, by nice: as root
  *     deno task bench --patience N        N seconds may be spent on waiting for a quiet machine; 60 without it
  *     deno task bench --compare           says what got worse by more than 25 % since bench/recorded.json
@@ -18,7 +18,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { bars } from "./bars.ts";
-import { World } from "./bench_world.ts";
+import { output, World } from "./bench_world.ts";
 import { compare } from "./compare.ts";
 import type { Run } from "./model.ts";
 import { plot } from "./plot.ts";
@@ -70,7 +70,7 @@ function noteOnTerminal(text: string): void {
 async function main(args: string[]): Promise<void> {
   const options = parseArgs(args, {
     string: ["plot", "rows", "rounds", "patience"],
-    boolean: ["json", "quick", "pin", "first", "compare", "record"],
+    boolean: ["json", "quick", "no-pin", "first", "compare", "record"],
     unknown: (arg: string) => {
       throw new RangeError(`Cannot read the command line: there is no ${arg}`);
     },
@@ -81,7 +81,8 @@ async function main(args: string[]): Promise<void> {
     rows: (options.rows ?? "").split(",").filter((it) => it !== ""),
     rounds,
     quick: options.quick,
-    pin: options.pin,
+    pin: !options["no-pin"] && navigator.hardwareConcurrency > 1 &&
+      await output("taskset", ["--version"]) !== undefined,
     first: options.first,
     patience: Number(options.patience ?? (options.quick ? 0 : PATIENCE)),
     note: noteOnTerminal,

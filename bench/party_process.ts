@@ -67,7 +67,7 @@ export class PartyProcess implements AsyncDisposable {
         return JSON.parse(line);
       }
       const { done, value } = await this.#reader.read();
-      if (done) throw new Error(`A party ended without an answer: ${(await this.#errors).trim()}`);
+      if (done) throw new Error(`the party ended: ${whyOf(await this.#errors)}`);
       this.#text += value;
     }
   }
@@ -101,4 +101,10 @@ export class PartyProcess implements AsyncDisposable {
 /** The environment, without what would change the library. */
 function inherited(): Record<string, string> {
   return Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => !name.startsWith("VMCI_")));
+}
+
+/** The error that a program printed last, in a line. */
+function whyOf(errors: string): string {
+  const [line = "it did not say why"] = errors.match(/^error: .*$/m) ?? errors.trim().split("\n").slice(-1);
+  return line.replace(/^error: (?:Uncaught )?(?:\(in promise\) )?/, "");
 }

@@ -9,7 +9,7 @@ import type { Result, Run } from "./model.ts";
 import { CARRIERS, SIZES, sizeText } from "./probes/flows.ts";
 import { machineText } from "./report.ts";
 
-const WIDTH = 960;
+const WIDTH = 1010;
 const PLOT = { left: 70, width: 640, height: 300 } as const;
 const COLOURS = ["#0b6e4f", "#c1121f", "#1d4e89", "#e07a00", "#6a4c93", "#5c677d", "#8a5a00", "#00798c", "#d81159"];
 

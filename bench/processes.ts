@@ -62,3 +62,25 @@ function ticks(): Ticks {
     own: own.reduce((a, b) => a + b, 0),
   };
 }
+
+/** Where Linux keeps the precedence of a session's processes, as a whole, over those of others. */
+const SESSION = "/proc/self/autogroup";
+
+/** Gives all processes of this session precedence over those of others, until it is disposed; `nice` alone does not. */
+export class Precedence implements Disposable {
+  readonly #before: string | undefined;
+
+  constructor() {
+    try {
+      this.#before = /-?\d+$/.exec(Deno.readTextFileSync(SESSION).trim())?.[0];
+      Deno.writeTextFileSync(SESSION, "-20");
+    } catch (error) {
+      // A kernel that has no such thing looks at every process alone.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#before !== undefined) Deno.writeTextFileSync(SESSION, this.#before);
+  }
+}

@@ -29,11 +29,15 @@
 #define STOP 0xff
 #define MOST_SAMPLES 200000
 
-/* One producer, one consumer; each counter on a cache line of its own. */
+/* One producer, one consumer; each counter on a cache line of its own. Each side keeps what it needs to know beside. */
 struct ring {
   _Alignas(64) _Atomic uint32_t tail;
   _Alignas(64) _Atomic uint32_t head;
   _Alignas(64) uint8_t bytes[RING_SIZE];
+  /* The producer's own: its tail, and the head as it last saw it. */
+  _Alignas(64) uint32_t own_tail, seen_head;
+  /* The consumer's own: its head, and the tail as it last saw it. */
+  _Alignas(64) uint32_t own_head, seen_tail;
 };
 
 static double now(void) {
@@ -53,10 +57,12 @@ static void *shared(size_t size) {
 static uint32_t padded(uint32_t size) { return (size + 4 + 7) & ~7u; }
 
 static void put(struct ring *ring, const void *payload, uint32_t size) {
-  uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+  uint32_t tail = ring->own_tail;
   uint32_t need = padded(size), at = tail % RING_SIZE;
   uint32_t gap = at + need > RING_SIZE ? RING_SIZE - at : 0;
-  while (RING_SIZE - (tail - atomic_load_explicit(&ring->head, memory_order_acquire)) < gap + need) {}
+  while (RING_SIZE - (tail - ring->seen_head) < gap + need) {
+    ring->seen_head = atomic_load_explicit(&ring->head, memory_order_acquire);
+  }
   if (gap > 0) {
     uint32_t skip = ~0u;
     memcpy(ring->bytes + at, &skip, 4);
@@ -65,22 +71,19 @@ static void put(struct ring *ring, const void *payload, uint32_t size) {
   }
   memcpy(ring->bytes + at, &size, 4);
   memcpy(ring->bytes + at + 4, payload, size);
-  atomic_store_explicit(&ring->tail, tail + need, memory_order_release);
+  atomic_store_explicit(&ring->tail, ring->own_tail = tail + need, memory_order_release);
 }
 
 static uint32_t take(struct ring *ring, void *into) {
-  uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), size;
+  uint32_t head = ring->own_head, size;
   for (;;) {
-    while (atomic_load_explicit(&ring->tail, memory_order_acquire) == head) {}
+    while (ring->seen_tail == head) ring->seen_tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
     uint32_t at = head % RING_SIZE;
     memcpy(&size, ring->bytes + at, 4);
-    if (size != ~0u) {
-      memcpy(into, ring->bytes + at + 4, size);
-      atomic_store_explicit(&ring->head, head + padded(size), memory_order_release);
-      return size;
-    }
-    head += RING_SIZE - at;
-    atomic_store_explicit(&ring->head, head, memory_order_release);
+    head += size == ~0u ? RING_SIZE - at : padded(size);
+    if (size != ~0u) memcpy(into, ring->bytes + at + 4, size);
+    atomic_store_explicit(&ring->head, ring->own_head = head, memory_order_release);
+    if (size != ~0u) return size;
   }
 }
 

@@ -11,8 +11,16 @@ import { crowds } from "./crowds.ts";
 import { flows } from "./flows.ts";
 import { regions } from "./regions.ts";
 import { roundTrips } from "./round_trips.ts";
+import { scoped } from "./scoped.ts";
 
 /** See the module's comment. */
 export function probesOf(world: World): Probe[] {
-  return [...roundTrips(world), ...flows(world), ...regions(world), ...control(world), ...crowds(world)];
+  return [
+    ...roundTrips(world),
+    ...flows(world),
+    ...regions(world),
+    ...control(world),
+    ...crowds(world),
+    ...scoped(world),
+  ];
 }
