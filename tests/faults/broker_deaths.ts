@@ -5,10 +5,14 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import type { Handle } from "../../mod.ts";
+import type { Handle, VmciEvent } from "../../mod.ts";
+import { closeDescriptor } from "../../ffi/descriptor.ts";
+import { SystemError } from "../../ffi/libc.ts";
+import { connectSeqpacket, PacketSocket } from "../../ffi/unix_socket.ts";
 import { observe } from "../../src/cli/inspect.ts";
-import { RawClient } from "../support/raw_client.ts";
+import { encodeMessage } from "../../src/fabric/local/packet_codec.ts";
 import { actOf, operations } from "./operations.ts";
+import { now } from "./support/native_kill.ts";
 import { FabricDirectory, Player } from "./support/player.ts";
 import {
   type Belongings,
@@ -68,6 +72,28 @@ const PATIENCE = 20_000;
 
 /** The context of whoever acts. */
 const ACTOR = 18;
+
+/** A connection to a broker that does what fragile_broker.ts says. */
+class Trigger implements Disposable {
+  readonly #socket: PacketSocket;
+
+  constructor(path: string) {
+    this.#socket = new PacketSocket(connectSeqpacket(path));
+  }
+
+  send(op: string, args: object = {}): void {
+    try {
+      this.#socket.send(encodeMessage({ id: 1, op, args: { ...args } }));
+    } catch (error) {
+      // It has been struck already.
+      if (!(error instanceof SystemError)) throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeDescriptor(this.#socket.fd);
+  }
+}
 
 /** See the module's comment. */
 export class BrokerRoom implements AsyncDisposable {
@@ -132,10 +158,11 @@ export class BrokerRoom implements AsyncDisposable {
     if (prepare !== undefined) await this.#actor.run(prepare, around);
 
     this.#doing = "the blow falls";
-    const raw = new RawClient(kind === "embedded" ? this.#directory.socket : device);
-    raw.ask("arm", { ...(strike ?? { at: "never", nth: 0, blow: "SIGKILL" }) });
+    using trigger = new Trigger(kind === "embedded" ? this.#directory.socket : device);
+    trigger.send("arm", strike ?? {});
+    await broker.heard("armed");
     const acting = this.#actor.start((s, act, around) => s.act(act, around), act, around);
-    const struck = strike === undefined ? undefined : await this.#blow(broker, strike, acting);
+    const struck = strike === undefined ? undefined : await this.#blow(broker, strike, acting, trigger);
     const sent = await this.#sender.run(sentSoFar);
     const asking = this.#partner.start((s, name) => void s.vmci.discovery.lookup(name), "partner");
     let outcome: string;
@@ -170,10 +197,9 @@ export class BrokerRoom implements AsyncDisposable {
     }
     let calls: number | undefined;
     if (strike === undefined) {
-      raw.ask("disarm");
+      trigger.send("disarm");
       calls = Number((await broker.nextLine())!.replace("survived ", ""));
     }
-    raw[Symbol.dispose]();
     await this.#compare(kind, name, strike, device, own, outcome);
     const datagrams = await this.#receiver.run((s) => s.received.get(1)!.next);
 
@@ -187,18 +213,17 @@ export class BrokerRoom implements AsyncDisposable {
   }
 
   /** Waits for the blow; when the operation was over before, the broker is struck from here. */
-  async #blow(broker: Player, strike: Strike, acting: Promise<unknown>): Promise<number> {
+  async #blow(broker: Player, { blow }: Strike, acting: Promise<unknown>, trigger: Trigger): Promise<number> {
     const line = broker.nextLine();
-    const first = await Promise.race([line, acting.then(() => undefined, () => undefined)]);
-    const struck = first === undefined && broker.status === undefined ? this.#now() : first;
-    if (first === undefined) broker.signal(strike.blow);
-    if (strike.blow === "SIGSTOP") await broker.stopped();
+    void acting.then(() => trigger.send("disarm"), () => {});
+    let said = (await line) ?? "";
+    if (!said.startsWith("struck ")) {
+      said = `struck ${now()}`;
+      broker.signal(blow);
+    }
+    if (blow === "SIGSTOP") await broker.stopped();
     else assertEquals((await broker.ended()).signal, "SIGKILL", broker.complaints);
-    return Number(String(struck).replace("struck ", ""));
-  }
-
-  #now(): number {
-    return performance.timeOrigin + performance.now();
+    return Number(said.replace("struck ", ""));
   }
 
   async #goesOn(sent: number): Promise<{ pause: number }> {
@@ -227,7 +252,7 @@ export class BrokerRoom implements AsyncDisposable {
       const seen: Course = {
         outcome,
         state: look(),
-        events: told.map(({ event }) => event.type).filter((it) => it !== "broker-changed").sort(),
+        events: balance(told.map(({ event }) => event.type)),
         outcomes: await this.#partner.run(carryOn, own),
       };
       if (course !== undefined) assertEquals(seen, course);
@@ -282,4 +307,13 @@ export class BrokerRoom implements AsyncDisposable {
   #had(): Holdings[] {
     return this.#players.map(({ pid }) => holdingsOf(pid));
   }
+}
+
+/** Events without an order. A peer that detaches while the broker dies may be told to have come back and gone again. */
+function balance(events: readonly VmciEvent["type"][]): string[] {
+  const rest = events.filter((it) => it !== "broker-changed").sort();
+  const attached = rest.filter((it) => it === "peer-attached").length;
+  const detached = rest.filter((it) => it === "peer-detached").length;
+  const others = rest.filter((it) => it !== "peer-attached" && it !== "peer-detached");
+  return [...others, `${detached - attached} more detached than attached`];
 }

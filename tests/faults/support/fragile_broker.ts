@@ -6,7 +6,8 @@
  *
  * It begins when a line comes on its standard input, and says `serving` when it listens. A client that asks it to `arm`
  * (no operation of the protocol's, and refused) says where it is struck: just before or just after the n-th call of the
- * C library that it makes from then on; the first is the wait for what comes next. Asked to `disarm`, it says how many calls it made, and is struck no more.
+ * C library that it makes from then on; the first is the wait for what comes next. Asked to `disarm`, it says how many
+ * calls it made before it last waited, and is struck no more.
  *
  * @module
  */
@@ -51,6 +52,8 @@ let strike: Strike | undefined;
 /** What was asked for, from the next wait on. */
 let next: Strike | undefined;
 let calls = -1;
+/** The number of the last wait. */
+let idle = -1;
 
 function step(at: Strike["at"]): void {
   if (strike?.at !== at || strike.nth !== calls) return;
@@ -66,12 +69,17 @@ const config = configure();
 if (config.lock === undefined) throw new Error("another broker holds the lock");
 const server = new LocalServer(config);
 interposeLibc((name, call) => (...args) => {
-  if (next !== undefined && name === "epoll_wait") {
-    [strike, next] = [next, undefined];
-    calls = 0;
+  if (name === "epoll_wait") {
+    if (next !== undefined) {
+      [strike, next] = [next, undefined];
+      calls = 0;
+      say("armed");
+    }
+    idle = calls;
   }
   step("call");
   const result = call(...args);
+  // Whoever stops here goes on to look at errno.
   const error = errno();
   step("called");
   if (calls >= 0) calls++;
@@ -80,7 +88,7 @@ interposeLibc((name, call) => (...args) => {
     if (message.op === "arm") {
       next = message.args as Strike;
     } else if (message.op === "disarm") {
-      say(`survived ${calls}`);
+      say(`survived ${idle}`);
       calls = -1;
       strike = undefined;
     }

@@ -234,13 +234,20 @@ export class PlayerGone extends Error {
   }
 }
 
-/** Waits until a process has a state, as the kernel's one letter. */
-export async function processState(pid: number, wanted: (state: string) => boolean): Promise<void> {
-  for (;;) {
+/** The state of a process as the kernel's one letter: R, S, T; Z when it is gone. */
+export async function stateOfProcess(pid: number): Promise<string> {
+  try {
     const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-    if (wanted(stat.slice(stat.lastIndexOf(")") + 2).charAt(0))) return;
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    return stat.slice(stat.lastIndexOf(")") + 2).charAt(0);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "Z";
+    throw error;
   }
+}
+
+/** Waits until a process has a state. */
+export async function processState(pid: number, wanted: (state: string) => boolean): Promise<void> {
+  while (!wanted(await stateOfProcess(pid))) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 /** A directory for a fabric, for this user alone; removed in the end. */
