@@ -122,9 +122,3 @@ export const QueuePairAddressInfo = {
 
 /** QUEUEPAIR_DETACH. */
 export const QueuePairDetachInfo = { size: 16, fields: { handle: [0, "handle"], result: [8, "i32"] } } as const;
-
-/** What every datagram begins with. */
-export const DatagramHeader = {
-  size: 24,
-  fields: { destination: [0, "handle"], source: [8, "handle"], payloadSize: [16, "u64"] },
-} as const;

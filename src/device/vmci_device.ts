@@ -24,7 +24,7 @@ import { QueuePair, type QueuePairOptions } from "./queue_pair.ts";
 import { formatVersion, VmciRequest, VmciVersion } from "./requests.ts";
 import { type ConnectOptions, StreamControl, type StreamListener } from "./stream_control.ts";
 import { Structure } from "./structure.ts";
-import { type DatagramProcessOptions, WorkstationSixRequests } from "./workstation_six.ts";
+import { createDatagramProcess, type DatagramProcessOptions, WorkstationSixRequests } from "./workstation_six.ts";
 
 /** How a device is opened. */
 export interface OpenDeviceOptions {
@@ -629,7 +629,7 @@ export class VmciDevice implements Disposable {
    */
   createDatagramProcess(options: DatagramProcessOptions = {}): Handle {
     this.#assertNew({ operation: "createDatagramProcess" });
-    this.#process = this.workstation6.createDatagramProcess(options);
+    this.#process = createDatagramProcess(this.#driver, this.driverVersion, options);
     this.#inbox.blocking = true;
     return this.#process;
   }

@@ -13,6 +13,7 @@ import { MAX_REGION_SIZE } from "../limits.ts";
 import { ResultCode } from "../result_code.ts";
 import { checkResult } from "./device_error.ts";
 import type { Driver } from "./driver.ts";
+import type { Subject } from "../subject.ts";
 import { DatagramProcessInfo, SharedMemoryInfo } from "./layouts.ts";
 import { formatVersion, VmciRequest, VmciVersion } from "./requests.ts";
 
@@ -60,26 +61,6 @@ export class WorkstationSixRequests {
   constructor(driver: Driver, version: number) {
     this.#driver = driver;
     this.#version = version;
-  }
-
-  /**
-   * Makes the device a datagram handle; use {@linkcode VmciDevice.createDatagramProcess}, which then also sends and
-   * receives.
-   *
-   * @param options The resource id and flags.
-   * @returns The handle.
-   * @throws {VmciError} OBSOLETE when the driver is of 2011 or later; what the driver answers.
-   */
-  createDatagramProcess(options: DatagramProcessOptions = {}): Handle {
-    const subject = { operation: "createDatagramProcess" };
-    this.#assertBefore(subject.operation, VmciVersion.NO_VM_TO_VM, "datagram handles of processes went in 2011");
-    const resource = options.resource ?? INVALID_ID;
-    const flags = options.wellKnown ? WELL_KNOWN : 0;
-    const values = { resource, flags, handle: INVALID_HANDLE };
-    const request = VmciRequest.CREATE_DATAGRAM_PROCESS;
-    const reply = this.#driver.ask(subject, request, DatagramProcessInfo, values, "the driver makes no such handle");
-    checkResult(subject, reply.get("result"));
-    return reply.get("handle");
   }
 
   /**
@@ -140,11 +121,9 @@ export class WorkstationSixRequests {
     values: { handle: Handle; size?: number; file?: string },
   ): { region: DeviceRegion; result: number } {
     const subject = { operation, handle: values.handle };
-    this.#assertBefore(
-      operation,
-      VmciVersion.PRE_HOST_QUEUE_PAIRS,
-      "shared memory was Workstation 6.0's alone; openVmci has it on the fabric",
-    );
+    this.#driver.assertOpen(subject);
+    const why = "shared memory was Workstation 6.0's alone; openVmci has it on the fabric";
+    assertBefore(subject, this.#version, VmciVersion.PRE_HOST_QUEUE_PAIRS, why);
     const reply = this.#driver.ask(subject, request, SharedMemoryInfo, values, "the driver has no shared memory");
     const result = checkResult(subject, reply.get("result"));
     const region = {
@@ -155,13 +134,31 @@ export class WorkstationSixRequests {
     };
     return { region, result };
   }
+}
 
-  #assertBefore(operation: string, version: number, why: string): void {
-    this.#driver.assertOpen({ operation });
-    if (this.#version < version) return;
-    throw new VmciError("OBSOLETE", {
-      operation,
-      reason: `the driver has version ${formatVersion(this.#version)}: ${why}`,
-    });
-  }
+/**
+ * Makes a descriptor a datagram handle.
+ *
+ * @param driver The descriptor.
+ * @param version The driver's version.
+ * @param options The resource id and flags.
+ * @returns The handle.
+ * @throws {VmciError} OBSOLETE when the driver is of 2011 or later; what the driver answers.
+ */
+export function createDatagramProcess(driver: Driver, version: number, options: DatagramProcessOptions): Handle {
+  const subject = { operation: "createDatagramProcess" };
+  assertBefore(subject, version, VmciVersion.NO_VM_TO_VM, "datagram handles of processes went in 2011");
+  const resource = options.resource ?? INVALID_ID;
+  const flags = options.wellKnown ? WELL_KNOWN : 0;
+  const values = { resource, flags, handle: INVALID_HANDLE };
+  const request = VmciRequest.CREATE_DATAGRAM_PROCESS;
+  const reply = driver.ask(subject, request, DatagramProcessInfo, values, "the driver makes no such handle");
+  checkResult(subject, reply.get("result"));
+  return reply.get("handle");
+}
+
+/** Refuses what a driver of that version no longer has, before it takes the request for another. */
+function assertBefore(subject: Subject, version: number, end: number, why: string): void {
+  if (version < end) return;
+  throw new VmciError("OBSOLETE", { ...subject, reason: `the driver has version ${formatVersion(version)}: ${why}` });
 }

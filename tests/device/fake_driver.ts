@@ -1,0 +1,119 @@
+/**
+ * A driver that is played by a function: what drivers of other generations, and broken ones, would do. No node is
+ * touched: the descriptor is an eventfd, which can be polled and closed as a device's can.
+ *
+ * @module
+ */
+
+import { interposeLibc, libc, setErrno } from "../../ffi/libc.ts";
+
+// The libraries stay open by design, and the test runner would take one that is opened inside a test for a leak.
+for (const name of Object.keys(libc)) void libc[name as keyof typeof libc];
+
+/** The path that opens it. */
+export const FAKE = "/fake/vmci";
+
+const EFD_NONBLOCK = 0o4000;
+
+export const ENOTTY = 25;
+export const EINVAL = 22;
+
+/** A request as the driver sees it. */
+export interface Request {
+  /** Its number. */
+  readonly number: number;
+  /** Its structure; of no bytes when there is none. */
+  readonly view: DataView<ArrayBuffer>;
+}
+
+/** Answers a request: what the ioctl returns, or a negative error number. */
+export type Answer = (request: Request) => number;
+
+/** See the module's comment. */
+export class FakeDriver implements Disposable {
+  /** The requests that were made, in order. */
+  readonly requests: number[] = [];
+  /** The error number that opening fails with; 0 for none. */
+  openError = 0;
+  #fd = -1;
+
+  /** @param answer Answers requests; until it is disposed of, every request of this process. */
+  constructor(answer: Answer) {
+    interposeLibc((name, call) => {
+      if (name === "open") return (...args) => this.#open(args[0] as Uint8Array) ?? call(...args);
+      if (name !== "ioctl") return call;
+      return (...args) => {
+        const [fd, number, bytes] = args as [number, bigint, Uint8Array<ArrayBuffer> | null];
+        if (fd !== this.#fd) return call(...args);
+        this.requests.push(Number(number));
+        const structure = bytes ?? new Uint8Array();
+        const view = new DataView(structure.buffer, structure.byteOffset, structure.byteLength);
+        const result = answer({ number: Number(number), view });
+        if (result >= 0) return result;
+        setErrno(-result);
+        return -1;
+      };
+    });
+  }
+
+  /** Whether the device is ready to be read. */
+  set ready(ready: boolean) {
+    libc.eventfd_read(this.#fd, new BigUint64Array(1));
+    if (ready) libc.eventfd_write(this.#fd, 1n);
+  }
+
+  [Symbol.dispose](): void {
+    interposeLibc(undefined);
+  }
+
+  #open(path: Uint8Array): number | undefined {
+    if (new TextDecoder().decode(path) !== `${FAKE}\0`) return undefined;
+    if (this.openError !== 0) {
+      setErrno(this.openError);
+      return -1;
+    }
+    return this.#fd = libc.eventfd(0, EFD_NONBLOCK);
+  }
+}
+
+/** The memory that a request's address names. */
+export function memoryAt(view: DataView, offset: number, length: number): Uint8Array<ArrayBuffer> {
+  const pointer = Deno.UnsafePointer.create(view.getBigUint64(offset, true));
+  return new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer!, length));
+}
+
+/** A datagram in bytes. */
+export function datagram(
+  destination: readonly [number, number],
+  source: readonly [number, number],
+  payload: readonly number[],
+  claimed: number = payload.length,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(24 + payload.length);
+  const view = new DataView(bytes.buffer);
+  [...destination, ...source].forEach((half, i) => view.setUint32(4 * i, half, true));
+  view.setBigUint64(16, BigInt(claimed), true);
+  bytes.set(payload, 24);
+  return bytes;
+}
+
+/** What every driver since 2011 answers: version 11.0, the context that is wanted, and datagrams from a stack. */
+export function modern(stack: Uint8Array<ArrayBuffer>[] = []): Answer {
+  return ({ number, view }) => {
+    switch (number) {
+      case 0x79f:
+      case 0x7a7:
+        return 0xB0000;
+      case 0x7a0:
+        return 0;
+      case 0x7ac: {
+        const next = stack.pop();
+        if (next !== undefined) memoryAt(view, 0, view.getUint32(8, true)).set(next);
+        view.setInt32(12, next === undefined ? -6 : stack.at(-1)?.length ?? 0, true);
+        return 0;
+      }
+      default:
+        return 0;
+    }
+  };
+}
