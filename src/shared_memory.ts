@@ -209,6 +209,7 @@ export class SharedMemory {
     assertHandle(operation, handle);
     const known = this.#attachments.get(formatHandle(handle));
     const { result, shares } = this.#session.request({ operation, handle }, "attach", { handle });
+    if (result.peers !== null) this.#peersAre(handle, result.peers);
     const { medium } = this.#session;
     let memory: RegionMemory;
     try {
@@ -250,7 +251,7 @@ export class SharedMemory {
 
   #add(
     handle: Handle,
-    { size, creatorOnly, writable, attachment: ticket }: Results["attach"],
+    { size, creatorOnly, writable, attachment: ticket }: Omit<Results["attach"], "peers">,
     memory: RegionMemory,
     shared: RegionMemory | undefined,
   ): Region {

@@ -327,7 +327,7 @@ describe("broker: shares", () => {
     for (let i = 0; i < 2; i++) guest.ask("watch_region", { handle });
     assertEquals([host.pending, guest.pending], [
       ["keep_grant", "region_peer", "peer", "watcher"],
-      ["region_peers", "peer"],
+      ["peer"],
     ]);
     third.ask("attach", { handle });
     assertEquals(third.take("watcher").map(({ body }) => body), [{ handle, peer: guest.client.number }]);
@@ -1087,7 +1087,13 @@ describe("broker: recovery", () => {
     const [one, two, asker] = [returned(world, 1), returned(world, 2), world.join()];
     announceRegion(world, one, handleOf(VM, 3000));
     two.ask("announce_attachment", attachment(handleOf(VM, 3000), 3));
-    two.ask("announce_lane", { lane: 4000, source: INVALID_HANDLE, destination: handleOf(VM, 3001), sender: true, ticket: "" });
+    two.ask("announce_lane", {
+      lane: 4000,
+      source: INVALID_HANDLE,
+      destination: handleOf(VM, 3001),
+      sender: true,
+      ticket: "",
+    });
     asker.send("attach", { handle: handleOf(VM, 3001) });
     asker.send("list", { prefix: "", after: null }, [world.medium.share("lane") as TestShare]);
     for (const client of [two, asker, one]) client.leave();

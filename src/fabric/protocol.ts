@@ -191,7 +191,14 @@ export interface Results {
   forget_peer: Record<never, never>;
   close_lane: Record<never, never>;
   query: { size: number };
-  attach: { size: number; creatorOnly: boolean; writable: boolean; attachment: string };
+  attach: {
+    size: number;
+    creatorOnly: boolean;
+    writable: boolean;
+    attachment: string;
+    /** The contexts of the other processes attached, when this is the first attachment of this one. */
+    peers: number[] | null;
+  };
   detach: { last: boolean };
   watch_region: Record<never, never>;
   grant: Record<never, never>;
@@ -246,7 +253,7 @@ export interface Notices {
   resource_gone: { type: ResourceTypeName; handle: Handle };
   /** Somebody attached to or detached from a region of yours. */
   region_peer: { handle: Handle; context: number; attached: boolean };
-  /** Who else is attached to a region of yours, when you attach and under a new broker: the context of each process. */
+  /** Who else is attached to a region of yours, under a new broker: the context of each process. */
   region_peers: { handle: Handle; contexts: number[] };
   /** Answers a ping. */
   ping: { client: number; token: number };

@@ -743,10 +743,10 @@ export class SimulationModel {
           this.#tell(it.person, "region_peer", { handle, context: person.context, attached: true });
         }
         this.attachments.push({ person, region, count: 1, watches: false });
-        this.#tellWhoElse(person, region);
       } else attachment.count++;
       const { size, creatorOnly, owner } = region;
-      return { size, creatorOnly, writable: !creatorOnly || owner === person };
+      const peers = attachment === undefined ? others.map((it) => it.person.context) : null;
+      return { size, creatorOnly, writable: !creatorOnly || owner === person, peers };
     },
     detach: (person, { handle }) => {
       const attachment = this.#attachment(person, this.#region(handle));

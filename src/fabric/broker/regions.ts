@@ -54,18 +54,19 @@ export const regionHandlers: Handlers<"create_region" | "query" | "attach" | "de
     demand(fabric, client, region, "SM_ATTACH");
     if (context.attachments >= context.quota.attachments) noAttachmentsLeft(context);
     introduceWatchers(fabric, region, [...region.watchers].map((watcher) => [watcher, client]));
-    if (!region.attachments.has(client)) {
+    const first = !region.attachments.has(client);
+    const peers = first ? othersAttached(client, region) : null;
+    if (first) {
       for (const other of region.attachments.keys()) {
         fabric.notify(other, "region_peer", { handle: region.handle, context: context.id, attached: true });
       }
-      tellRegionPeers(fabric, client, region);
     }
     attach(client, region, 1);
     fabric.replyShares = [region.share];
     const writable = region.writers === "everybody" || region.owner === client;
     const creatorOnly = region.writers === "creator";
     const attachment = fabric.ticket(attachmentClaim(context.id, region.handle, region.size, creatorOnly));
-    return { size: region.size, creatorOnly, writable, attachment };
+    return { size: region.size, creatorOnly, writable, attachment, peers };
   },
 
   detach: (fabric, client, args) => {
@@ -114,12 +115,16 @@ export function detach(fabric: FabricState, client: Client, region: Region, coun
   return last;
 }
 
-/** Tells a client who else is attached to a region, if they fit into a packet. */
+/** Tells a client of a region that it is attached to who else is. */
 export function tellRegionPeers(fabric: FabricState, client: Client, region: Region): void {
-  if (region.attachments.size > MOST_REGION_PEERS) return;
-  const others = [...region.attachments.keys()].filter((other) => other !== client);
-  const contexts = others.map((other) => contextOf(other).id);
-  fabric.notify(client, "region_peers", { handle: region.handle, contexts });
+  const contexts = othersAttached(client, region);
+  if (contexts !== null) fabric.notify(client, "region_peers", { handle: region.handle, contexts });
+}
+
+/** The contexts of the others that are attached; `null` when they do not fit into a packet. */
+function othersAttached(client: Client, region: Region): number[] | null {
+  if (region.attachments.size > MOST_REGION_PEERS) return null;
+  return [...region.attachments.keys()].filter((other) => other !== client).map((other) => contextOf(other).id);
 }
 
 /** Who may write, as a request says it. */
