@@ -73,7 +73,8 @@ export class World implements AsyncDisposable {
     let made = this.#kept.get(name) as Promise<T> | undefined;
     if (made === undefined) {
       made = make(this.#stack);
-      made.catch(() => {});
+      // What failed may not the next time.
+      made.catch(() => this.#kept.delete(name));
       this.#kept.set(name, made);
     }
     return made;

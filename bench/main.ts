@@ -88,7 +88,7 @@ async function main(args: string[]): Promise<void> {
     note: noteOnTerminal,
   });
   noteOnTerminal("");
-  const recorded = options.compare ? JSON.parse(await Deno.readTextFile(RECORDED)) as Run : undefined;
+  const recorded = options.compare ? await readRecorded() : undefined;
   const worse = recorded === undefined ? undefined : compare(recorded, run);
   if (options.json) {
     console.log(JSON.stringify({ ...run, bars: bars(run.rows), ...(worse === undefined ? {} : { worse }) }));
@@ -101,6 +101,17 @@ async function main(args: string[]): Promise<void> {
   }
   if (options.plot !== undefined) await Deno.writeTextFile(options.plot, plot(run));
   if (options.record) await Deno.writeTextFile(RECORDED, recordOf(run));
+}
+
+/** The run that others are compared with, if there is one. */
+async function readRecorded(): Promise<Run | undefined> {
+  try {
+    return JSON.parse(await Deno.readTextFile(RECORDED)) as Run;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    console.error("There is nothing to compare with: deno task bench --record writes it.");
+    return undefined;
+  }
 }
 
 /** A run as it is kept: without the samples, a row a line. */
