@@ -8,6 +8,9 @@ import { contextHandle } from "../../mod.ts";
 import { House } from "../support/house.ts";
 import { RawClient } from "../support/raw_client.ts";
 import { attack, HonestPair } from "./hostile_support/hostile_clients.ts";
+import { ringFuzz } from "./hostile_support/ring_fuzz.ts";
+import { scribbledLanes } from "./hostile_support/scribbled_lanes.ts";
+import { OwnDirectory } from "../support/program.ts";
 import { known } from "./hostile_support/held.ts";
 
 /** Another one each day lies otherwise; a failing one is printed, and tried again by VMCI_SEED. */
@@ -166,4 +169,15 @@ Deno.test("hostile clients: lies about who one is and what one has are refused b
     assertEquals(known(house.main).lanes, 1);
     other.close();
   });
+});
+
+Deno.test(`hostile senders: two million fuzzed steps of a ring stay within it (seed ${seed})`, () => {
+  const figures = ringFuzz({ steps: 2_000_000, seed });
+  assert(figures.taken > 100_000 && figures.dropped > 10_000 && figures.offered > 10_000, Deno.inspect(figures));
+});
+
+Deno.test(`hostile senders: one that scribbles while its lane is read stalls no other sender (seed ${seed})`, async () => {
+  await using directory = await OwnDirectory.make();
+  const figures = await scribbledLanes({ device: directory.path, lanes: 60, seed });
+  assert(figures.honest > 5000 && figures.scribbles > 0, Deno.inspect(figures));
 });
