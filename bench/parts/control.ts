@@ -4,9 +4,9 @@
  * @module
  */
 
-import { contextHandle, type Handle, openVmci, type Vmci } from "../../mod.ts";
+import { contextHandle, type DatagramEndpoint, type Handle, openVmci, type Vmci } from "../../mod.ts";
 import { summarize, type Summary } from "../../src/cli/bench_measure.ts";
-import { type Job, payloadOf, say, stay } from "./part.ts";
+import { type Job, payloadOf, type Ready, say, stay } from "./part.ts";
 
 /** Holds the broker, and has what the other party uses. */
 export async function holder({ directory, count }: Job): Promise<void> {
@@ -27,72 +27,101 @@ export async function open({ directory }: Job): Promise<void> {
   say(took * 1e6);
 }
 
-/** Measures every other operation. */
-export async function operations({ directory, ready, count }: Job): Promise<void> {
-  await using vmci = await openVmci({ device: directory });
-  const region = ready.region as Handle;
-  const endpoints = ready.endpoints as readonly Handle[];
-  const results: Record<string, Summary> = tableOf(vmci, region, count);
-  results["open-again"] = await opens(directory, count);
-  // Each first datagram to a destination opens a lane.
-  using endpoint = vmci.datagrams.create();
-  const payload = payloadOf(64);
-  let next = 0;
-  results["first-send"] = timed(
-    Math.floor(endpoints.length / 1.25),
-    () => endpoint.sendTo(endpoints[next++]!, payload),
-  );
-  say(results);
+/** A fabric as this process has it. */
+interface Fabric {
+  readonly directory: string;
+  readonly vmci: Vmci;
+  /** What its holder has. */
+  readonly region: Handle;
+  readonly endpoints: readonly Handle[];
+}
+
+/** Where a fabric is, and what its holder said. */
+export interface Place {
+  readonly directory: string;
+  readonly ready: Ready;
+}
+
+/** Measures every other operation, on each of some fabrics in turn, so that all have the same moments. */
+export async function operations({ ready, count }: Job): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const fabrics: Fabric[] = [];
+  for (const { directory, ready: { region, endpoints } } of ready.places as readonly Place[]) {
+    const vmci = stack.use(await openVmci({ device: directory }));
+    fabrics.push({ directory, vmci, region: region as Handle, endpoints: endpoints as readonly Handle[] });
+  }
+  say({
+    ...lasting(fabrics, count),
+    "open-again": await opens(fabrics, count >> 2),
+    "first-send": firstSends(fabrics),
+  });
 }
 
 /** The operations that leave nothing behind. */
-function tableOf(vmci: Vmci, region: Handle, count: number): Record<string, Summary> {
-  const { datagrams, sharedMemory, discovery, access } = vmci;
-  using own = datagrams.create();
+function lasting(fabrics: readonly Fabric[], count: number): Record<string, Summary[]> {
+  const each = (once: (fabric: Fabric) => () => void, after?: (fabric: Fabric) => () => void) =>
+    timed(count, fabrics.map(once), after === undefined ? undefined : fabrics.map(after));
   const client = contextHandle(16);
+  using stack = new DisposableStack();
+  const own = new Map(fabrics.map((fabric) => [fabric, stack.use(fabric.vmci.datagrams.create())]));
+  const last = new Map<Fabric, DatagramEndpoint>();
   return {
-    "lookup": timed(count, () => discovery.lookup("bench")),
-    "create-destroy": timed(count, () => datagrams.create().close()),
-    "create": created(count, vmci),
-    "attach-detach": timed(count, () => sharedMemory.attach(region).detach()),
-    "region-create-destroy": timed(count, () => sharedMemory.create(4096).detach()),
-    "grant": timed(count, () => access.addClientPrivileges(own.handle, client, { allow: ["DG_SEND"] })),
-    "register": registered(count, vmci, own.handle),
+    "lookup": each(({ vmci }) => () => vmci.discovery.lookup("bench")),
+    "create-destroy": each(({ vmci }) => () => vmci.datagrams.create().close()),
+    "create": each(
+      (fabric) => () => last.set(fabric, fabric.vmci.datagrams.create()),
+      (fabric) => () => last.get(fabric)!.close(),
+    ),
+    "attach-detach": each(({ vmci, region }) => () => vmci.sharedMemory.attach(region).detach()),
+    "region-create-destroy": each(({ vmci }) => () => vmci.sharedMemory.create(4096).detach()),
+    "grant": each((fabric) => {
+      const { handle } = own.get(fabric)!;
+      return () => fabric.vmci.access.addClientPrivileges(handle, client, { allow: ["DG_SEND"] });
+    }),
+    "register": each(
+      (fabric) => () => fabric.vmci.discovery.register("bench again", own.get(fabric)!.handle),
+      ({ vmci }) => () => vmci.discovery.unregister("bench again"),
+    ),
   };
 }
 
+/** Each first datagram to a destination opens a lane. */
+function firstSends(fabrics: readonly Fabric[]): Summary[] {
+  using stack = new DisposableStack();
+  const payload = payloadOf(64);
+  const senders = fabrics.map(({ vmci, endpoints }) => {
+    const endpoint = stack.use(vmci.datagrams.create());
+    let next = 0;
+    return () => endpoint.sendTo(endpoints[next++]!, payload);
+  });
+  return timed(Math.floor(fabrics[0]!.endpoints.length / 1.25), senders);
+}
+
 /** The first quarter of the times does not count. */
-function timed(count: number, once: () => void, after?: () => void): Summary {
-  const warm = count >> 2;
-  const samples = new Float64Array(count);
-  for (let i = -warm; i < count; i++) {
-    const start = performance.now();
-    once();
-    const took = performance.now() - start;
-    if (i >= 0) samples[i] = took * 1e6;
-    after?.();
+function timed(count: number, all: readonly (() => void)[], after?: readonly (() => void)[]): Summary[] {
+  const samples = all.map((): number[] => []);
+  for (let i = -(count >> 2); i < count; i++) {
+    for (const [j, once] of all.entries()) {
+      const start = performance.now();
+      once();
+      const took = performance.now() - start;
+      if (i >= 0) samples[j]!.push(took * 1e6);
+      after?.[j]?.();
+    }
   }
-  return summarize(samples);
+  return samples.map(summarize);
 }
 
-function created(count: number, { datagrams }: Vmci): Summary {
-  let last = datagrams.create();
-  last.close();
-  return timed(count, () => last = datagrams.create(), () => last.close());
-}
-
-function registered(count: number, { discovery }: Vmci, handle: Handle): Summary {
-  return timed(count, () => discovery.register("bench again", handle), () => discovery.unregister("bench again"));
-}
-
-async function opens(directory: string, count: number): Promise<Summary> {
-  const samples: number[] = [];
-  for (let i = -5; i < count / 4; i++) {
-    const start = performance.now();
-    const vmci = await openVmci({ device: directory });
-    const took = performance.now() - start;
-    if (i >= 0) samples.push(took * 1e6);
-    await vmci[Symbol.asyncDispose]();
+async function opens(fabrics: readonly Fabric[], count: number): Promise<Summary[]> {
+  const samples = fabrics.map((): number[] => []);
+  for (let i = -(count >> 2); i < count; i++) {
+    for (const [j, { directory }] of fabrics.entries()) {
+      const start = performance.now();
+      const vmci = await openVmci({ device: directory });
+      const took = performance.now() - start;
+      if (i >= 0) samples[j]!.push(took * 1e6);
+      await vmci[Symbol.asyncDispose]();
+    }
   }
-  return summarize(samples);
+  return samples.map(summarize);
 }

@@ -7,7 +7,7 @@
 import type { Summary } from "../../src/cli/bench_measure.ts";
 import type { World } from "../bench_world.ts";
 import type { Measures, Probe, Row } from "../model.ts";
-import type { Ready } from "../parts/part.ts";
+import type { Place } from "../parts/control.ts";
 import { measureOf } from "./round_trips.ts";
 
 /** What can be asked. */
@@ -47,34 +47,45 @@ export function control(world: World): Probe[] {
       async measure() {
         await using directory = await world.directory();
         await using holder = world.part("control", "holder", world.job(directory.path, { count: ENDPOINTS }));
-        return await operate(world, directory.path, await holder.ready(), "control");
+        return await operate(world, [{ directory: directory.path, ready: await holder.ready() }], [
+          (it) => `control/${it}`,
+        ]);
       },
     },
-    full(world, false),
-    full(world, true),
+    growth(world),
   ];
 }
 
-/** The same on a fabric that stays from round to round: an empty one, or one with much in it. */
-function full(world: World, crowded: boolean): Probe {
-  const suffix = crowded ? "full" : "empty";
-  return {
-    rows: operationRows(
+/** The same on two fabrics that stay from round to round: an empty one, and one with much in it. */
+function growth(world: World): Probe {
+  const rows = ["empty", "full"].map((which) =>
+    operationRows(
       "growth",
-      (operation) => `${OPERATIONS[operation]}, ${crowded ? "full" : "empty"} fabric`,
-      (operation) => crowded ? `growth/${operation}/empty` : undefined,
-      suffix,
-    ),
+      (operation) => `${OPERATIONS[operation]}, ${which} fabric`,
+      (operation) => which === "full" ? `growth/${operation}/empty` : undefined,
+      which,
+    )
+  );
+  return {
+    rows: rows.flat(),
     async measure() {
-      const { path, ready } = await world.once(`${suffix} fabric`, async (stack) => {
-        const { path } = stack.use(await world.directory());
-        const job = world.job(path, { count: crowded ? (world.quick ? 100 : 1000) : 0, size: 10 * ENDPOINTS });
-        const holder = stack.use(world.part("crowds", "crowd", job));
-        return { path, ready: await holder.ready() };
-      });
-      return await operate(world, path, ready, "growth", suffix);
+      const places = [
+        await place(world, "empty", 0),
+        await place(world, "full", world.quick ? 100 : 1000),
+      ];
+      return await operate(world, places, [(it) => `growth/${it}/empty`, (it) => `growth/${it}/full`]);
     },
   };
+}
+
+/** A fabric with so many contexts. */
+function place(world: World, name: string, contexts: number): Promise<Place> {
+  return world.once(`${name} fabric`, async (stack) => {
+    const { path } = stack.use(await world.directory());
+    const job = world.job(path, { count: contexts, size: ENDPOINTS });
+    const holder = stack.use(world.part("crowds", "crowd", job));
+    return { directory: path, ready: await holder.ready() };
+  });
 }
 
 function operationRows(
@@ -98,11 +109,18 @@ function idOf(group: string, operation: string, suffix: string | undefined): str
   return suffix === undefined ? `${group}/${operation}` : `${group}/${operation}/${suffix}`;
 }
 
-async function operate(world: World, path: string, ready: Ready, group: string, suffix?: string): Promise<Measures> {
-  const job = world.job(path, { ready, count: world.quick ? 40 : 400 });
+/** Measures on each of some places; `names` makes the rows' names of the operations'. */
+async function operate(
+  world: World,
+  places: readonly Place[],
+  names: readonly ((operation: string) => string)[],
+): Promise<Measures> {
+  const job = world.job(places[0]!.directory, { ready: { places }, count: world.quick ? 40 : 400 });
   await using party = world.part("control", "operations", job);
-  const results = await party.line() as Record<string, Summary>;
+  const results = await party.line() as Record<string, Summary[]>;
   return Object.fromEntries(
-    Object.entries(results).map(([operation, summary]) => [idOf(group, operation, suffix), measureOf(summary)]),
+    Object.entries(results).flatMap(([operation, summaries]) =>
+      summaries.map((summary, i) => [names[i]!(operation), measureOf(summary)])
+    ),
   );
 }
