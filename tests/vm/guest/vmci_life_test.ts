@@ -21,7 +21,7 @@ function start(program: string, uid?: number): Deno.ChildProcess {
       `data:text/javascript,${encodeURIComponent(source)}`,
     ],
     ...(uid === undefined ? {} : { uid, gid: uid, env: { DENO_DIR: `/tmp/deno-${uid}`, HOME: "/tmp" } }),
-    stdin: "null",
+    stdin: "piped",
     stdout: "piped",
   }).spawn();
 }
@@ -37,24 +37,45 @@ function held(): { descriptors: number; mappings: number } {
 
 guestTest("vmci users: without a right to the node opening is NO_ACCESS, with one nobody is everybody", async () => {
   const program = `
-    const device = (() => { try { return VmciDevice.open(); } catch (error) { return error; } })();
-    if (!(device instanceof VmciDevice)) console.log(JSON.stringify([device.code, device.cause.code, device.message]));
-    else console.log(JSON.stringify([device.initContext({ context: 1 }), device.send({ context: 1, resource: 1 }, 1,
-      new Uint8Array(3))]));`;
-  const run = async () => JSON.parse(new TextDecoder().decode((await start(program, 65534).output()).stdout));
-  const [code, cause, message] = await run();
+    const attempt = () => {
+      try {
+        const device = VmciDevice.open();
+        const context = device.initContext({ context: 1 });
+        console.log(JSON.stringify([context, device.send({ context, resource: 1 }, 1, new Uint8Array(3))]));
+      } catch (error) {
+        console.log(JSON.stringify([error.code, error.cause.code, error.message]));
+      }
+    };
+    attempt();
+    await Deno.stdin.read(new Uint8Array(1));
+    attempt();`;
+  const child = start(program, 65534);
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const line = async () => JSON.parse((await lines.read()).value!);
+  const [code, cause, message] = await line();
   assertEquals([code, cause], ["NO_ACCESS", "EACCES"]);
   assertStringIncludes(message, "udev");
   Deno.chmodSync("/dev/vmci", 0o666);
   try {
-    assertEquals(await run(), [1, 3]);
+    await child.stdin.close();
+    assertEquals(await line(), [1, 3]);
   } finally {
     Deno.chmodSync("/dev/vmci", 0o600);
   }
+  await lines.cancel();
+  await child.status;
 });
 
 guestTest("vmci death: a host's process that is killed ends the stream; a context's does so for the host", async () => {
   using device = context(100);
+  using listener = (Deno as unknown as { listen(options: unknown): Deno.Listener<Deno.Conn> })
+    .listen({ transport: "vsock", cid: ANY, port: 6011 });
+  const killedContext = start(`
+    const device = VmciDevice.open();
+    device.initContext({ context: 101, exact: true });
+    const stream = await device.connect({ port: 6011 });
+    await stream.write(new Uint8Array(100));
+    await new Promise((resolve) => setTimeout(resolve, 100000));`);
   const killedHost = start(`
     const listener = Deno.listen({ transport: "vsock", cid: ${ANY}, port: 6010 });
     console.log("ready");
@@ -69,21 +90,15 @@ guestTest("vmci death: a host's process that is killed ends the stream; a contex
   killedHost.kill("SIGKILL");
   assertEquals(await stream.read(bytes), null);
   await ready.cancel();
+  await killedHost.stdin.close();
   await killedHost.status;
 
-  using listener = (Deno as unknown as { listen(options: unknown): Deno.Listener<Deno.Conn> })
-    .listen({ transport: "vsock", cid: ANY, port: 6011 });
-  const killedContext = start(`
-    const device = VmciDevice.open();
-    device.initContext({ context: 101, exact: true });
-    const stream = await device.connect({ port: 6011 });
-    await stream.write(new Uint8Array(100));
-    await new Promise((resolve) => setTimeout(resolve, 100000));`);
   using connection = await listener.accept();
   assertEquals(await connection.read(bytes), 100);
   killedContext.kill("SIGKILL");
   assertEquals(await connection.read(bytes).catch(() => null), null);
   await killedContext.stdout.cancel();
+  await killedContext.stdin.close();
   await killedContext.status;
   using again = context(101);
   assertEquals(again.context, 101, "the dead one's id is free");
