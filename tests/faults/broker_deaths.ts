@@ -103,10 +103,11 @@ export class BrokerRoom implements AsyncDisposable {
   readonly #sender = new Player();
   readonly #receiver = new Player();
   readonly #courses = new Map<string, Course>();
-  /** All handles that were ever given. */
+  /** All handles that were given by the brokers of one fabric. */
   readonly #given = new Set<number>();
+  #daemons = 0;
   /** Brokers that wait to begin. */
-  readonly #brokers: Readonly<Record<BrokerKind, Player[]>> = { embedded: [], daemon: [] };
+  readonly #brokers: Player[] = [];
   /** What is waited for. */
   #doing = "";
 
@@ -123,7 +124,7 @@ export class BrokerRoom implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const player of [...this.#players, ...Object.values(this.#brokers).flat()]) await player.kill();
+    for (const player of [...this.#players, ...this.#brokers]) await player.kill();
     await this.#directory[Symbol.asyncDispose]();
   }
 
@@ -141,8 +142,8 @@ export class BrokerRoom implements AsyncDisposable {
   async #run({ kind, name, strike }: BrokerCase, seconds: number): Promise<BrokerFigures> {
     const had = this.#had();
     await using brokers = new AsyncDisposableStack();
-    const broker = brokers.use(await this.#start(kind));
-    const device = kind === "embedded" ? this.#directory.path : this.#daemonSocket;
+    const device = kind === "embedded" ? this.#directory.path : this.#anotherSocket();
+    const broker = brokers.use(await this.#start(kind, device));
     const { prepare, crowded = false } = operations[name]!;
     const act = actOf(name);
 
@@ -178,7 +179,7 @@ export class BrokerRoom implements AsyncDisposable {
         outcome = await this.#actor.run((s, act, around) => s.act(act, around), act, around);
       }
     } else {
-      if (strike !== undefined && kind === "daemon") brokers.use(await this.#start(kind));
+      if (strike !== undefined && kind === "daemon") brokers.use(await this.#start(kind, device));
       this.#doing = "the call ends";
       outcome = await acting;
     }
@@ -285,21 +286,19 @@ export class BrokerRoom implements AsyncDisposable {
     }
   }
 
-  get #daemonSocket(): string {
-    return `${this.#directory.path}/daemon`;
+  /** A daemon that has never run: it waits for nobody, and begins to count anew. */
+  #anotherSocket(): string {
+    this.#given.clear();
+    return `${this.#directory.path}/daemon${++this.#daemons}`;
   }
 
   /** Has a broker begin. */
-  async #start(kind: BrokerKind): Promise<Player> {
-    const waiting = this.#brokers[kind];
-    const path = kind === "embedded" ? this.#directory.path : this.#daemonSocket;
-    while (waiting.length < 2) {
-      waiting.push(
-        new Player({ program: "fragile_broker.ts", args: [kind, path], permissions: ["--allow-all"] }),
-      );
+  async #start(kind: BrokerKind, device: string): Promise<Player> {
+    while (this.#brokers.length < 2) {
+      this.#brokers.push(new Player({ program: "fragile_broker.ts", permissions: ["--allow-all"] }));
     }
-    const broker = waiting.shift()!;
-    await broker.begin();
+    const broker = this.#brokers.shift()!;
+    await broker.begin(`${kind} ${device}`);
     await broker.heard("serving");
     return broker;
   }

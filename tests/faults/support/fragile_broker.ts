@@ -1,10 +1,8 @@
 /**
  * A broker in a process of its own that strikes itself in the middle of what it does.
  *
- *     fragile_broker.ts embedded DIRECTORY
- *     fragile_broker.ts daemon SOCKET
- *
- * It begins when a line comes on its standard input, and says `serving` when it listens. A client that asks it to `arm`
+ * It begins when a line comes on its standard input, `embedded DIRECTORY` or `daemon SOCKET`, and says `serving` when it
+ * listens. A client that asks it to `arm`
  * (no operation of the protocol's, and refused) says where it is struck: just before or just after the n-th call of the
  * C library that it makes from then on; the first is the wait for what comes next. Asked to `disarm`, it says how many
  * calls it made before it last waited, and is struck no more.
@@ -21,8 +19,6 @@ import { ServedSocket } from "../../../src/fabric/local/served_socket.ts";
 import { nativeKill, now, prepareKill } from "./native_kill.ts";
 import type { Strike } from "./stage.ts";
 
-const [kind, path] = Deno.args as ["embedded" | "daemon", string];
-
 function say(line: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`! ${line}\n`));
 }
@@ -35,17 +31,18 @@ function messageIn(header: DataView, length: number): { readonly op?: unknown; r
 }
 
 /** What a thread would be told; nobody else uses the connection. */
-function configure(): BrokerThreadConfig {
+function configure(kind: string, path: string): BrokerThreadConfig {
   const connection = seqpacketPair()[1];
-  const common = { kind, connection, quota: undefined, policy: undefined, audit: undefined };
+  const common = { connection, quota: undefined, policy: undefined, audit: undefined };
   if (kind === "embedded") {
     const lock = new RunDirectory(path).tryLock();
-    return { ...common, directory: path, lock, sockets: [], state: undefined };
+    return { ...common, kind, directory: path, lock, sockets: [], state: undefined };
   }
   const state = RunDirectory.make(`${path}.state`);
   const lock = state.tryLock();
   const descriptor = ServedSocket.listen(path).descriptor;
-  return { ...common, directory: undefined, lock, sockets: [{ descriptor, context: undefined }], state: state.path };
+  const sockets = [{ descriptor, context: undefined }];
+  return { ...common, kind: "daemon", directory: undefined, lock, sockets, state: state.path };
 }
 
 let strike: Strike | undefined;
@@ -64,8 +61,10 @@ function step(at: Strike["at"]): void {
 }
 
 prepareKill();
-await Deno.stdin.read(new Uint8Array(1));
-const config = configure();
+const line = new Uint8Array(4096);
+const length = await Deno.stdin.read(line) ?? 0;
+const [kind = "", path = ""] = new TextDecoder().decode(line.subarray(0, length)).trim().split(" ");
+const config = configure(kind, path);
 if (config.lock === undefined) throw new Error("another broker holds the lock");
 const server = new LocalServer(config);
 interposeLibc((name, call) => (...args) => {

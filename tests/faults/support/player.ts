@@ -115,8 +115,8 @@ export class Player implements AsyncDisposable {
   }
 
   /** Has a program begin that waits for a line first. */
-  async begin(): Promise<void> {
-    await this.#input.write(new TextEncoder().encode("\n"));
+  async begin(line: string): Promise<void> {
+    await this.#input.write(new TextEncoder().encode(`${line}\n`));
   }
 
   /** Waits until it has said that line; each line is heard once. */
