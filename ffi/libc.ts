@@ -129,6 +129,25 @@ const processSymbols = {
   geteuid: { parameters: [], result: "u32" },
 } as const;
 
+/** Sockets whose peers have addresses that are read and written. */
+const addressSymbols = {
+  // ssize_t sendto(int sockfd, const void *buf, size_t len, int flags, const struct sockaddr *addr, socklen_t addrlen);
+  sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "i32" },
+  // ssize_t recvfrom(int sockfd, void *restrict buf, size_t len, int flags, struct sockaddr *restrict addr,
+  //   socklen_t *restrict addrlen);
+  recvfrom: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "buffer"], result: "i32" },
+  // int accept4(int sockfd, struct sockaddr *restrict addr, socklen_t *restrict addrlen, int flags);
+  accept4_from: { name: "accept4", parameters: ["i32", "buffer", "buffer", "i32"], result: "i32" },
+  // int getsockname(int sockfd, struct sockaddr *restrict addr, socklen_t *restrict addrlen);
+  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int getpeername(int sockfd, struct sockaddr *restrict addr, socklen_t *restrict addrlen);
+  getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen);
+  setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  // int shutdown(int sockfd, int how);
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
+} as const;
+
 /** Requests to drivers. */
 const deviceSymbols = {
   // int ioctl(int fd, unsigned long op, ... /* arg */);   with the address of a structure, or of none
@@ -155,6 +174,7 @@ const groups: readonly Deno.ForeignLibraryInterface[] = [
   fileSymbols,
   pathSymbols,
   processSymbols,
+  addressSymbols,
   deviceSymbols,
   pollSymbols,
 ];
@@ -168,6 +188,7 @@ export type Libc = Deno.DynamicLibrary<
   & typeof fileSymbols
   & typeof pathSymbols
   & typeof processSymbols
+  & typeof addressSymbols
   & typeof deviceSymbols
   & typeof pollSymbols
 >["symbols"];

@@ -1,5 +1,7 @@
 /**
- * The real devices of VMCI on Linux, without the SDK on top: `/dev/vmci` through {@linkcode VmciDevice}.
+ * The real devices of VMCI on Linux, without the SDK on top: `/dev/vmci` through {@linkcode VmciDevice}, and the sockets
+ * of its host and guests (`AF_VSOCK`) through {@linkcode listenVsockDatagram}, {@linkcode listenVsock} and
+ * {@linkcode connectVsock}.
  *
  * @example
  * ```ts ignore
@@ -21,6 +23,20 @@ export { type PeerState, QueuePair, type QueuePairOptions, type QueuePairSignals
 export { queuePairMemorySize } from "./queue_ring.ts";
 export { formatVersion, VmciRequest, VmciVersion } from "./requests.ts";
 export { type DatagramProcessOptions, type DeviceRegion, WorkstationSixRequests } from "./workstation_six.ts";
+
+export { listenVsockDatagram, type ListenVsockDatagramOptions, VsockDatagramSocket } from "./vsock_datagram.ts";
+export {
+  connectVsock,
+  type ConnectVsockOptions,
+  listenVsock,
+  type ListenVsockOptions,
+  VsockConn,
+  type VsockConnType,
+  VsockListener,
+} from "./vsock_conn.ts";
+export { VSOCK_ANY, type VsockAddress, VsockSocket, type VsockType } from "./vsock_socket.ts";
+export { localVsockContext, type VsockFamily, vsockFamily, vsockVersion } from "./vsock_family.ts";
+export type { VsockOptionName, VsockOptionValue } from "./vsock_option.ts";
 
 export type { WaitOptions } from "../lane/waiting.ts";
 export type { ContextRemovedEvent, PeerEvent } from "../event.ts";
