@@ -48,6 +48,8 @@ export class DeviceInbox {
   readonly rung: Map<string, Handle> = new Map();
   /** Sees every event before it is kept. */
   onEvent: ((event: DeviceEvent) => void) | undefined;
+  /** Is told when there is room again for what stayed with the driver. */
+  onRoom: (() => void) | undefined;
   /** Sees every datagram before it is kept, and may take it. */
   onDatagram: ((datagram: DeviceDatagram) => boolean) | undefined;
 
@@ -82,7 +84,10 @@ export class DeviceInbox {
   /** The oldest datagram, which is no longer here then. */
   shift(): DeviceDatagram | undefined {
     const datagram = this.datagrams.shift();
-    if (datagram !== undefined) this.#bytes -= DATAGRAM_HEADER_SIZE + datagram.payload.length;
+    if (datagram === undefined) return undefined;
+    const full = this.#bytes >= MOST_BYTES;
+    this.#bytes -= DATAGRAM_HEADER_SIZE + datagram.payload.length;
+    if (full && this.#bytes < MOST_BYTES) this.onRoom?.();
     return datagram;
   }
 

@@ -82,6 +82,11 @@ export class DeviceWaits {
     for (const waiter of [...this.#waiters]) waiter.settle();
   }
 
+  /** What stayed with the device is of interest again. */
+  watchAgain(): void {
+    this.#arm();
+  }
+
   /** Ends every wait with an error. */
   failAll(makeError: (subject: Subject) => unknown): void {
     for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));

@@ -17,6 +17,9 @@ import { type Layout, Structure, type Values } from "./structure.ts";
 /** The error number of a request that no driver of that node knows. */
 const ENOTTY = 25;
 
+/** Closes the nodes of devices that a program forgot. */
+const forgotten = new FinalizationRegistry<number>((fd) => closeDescriptor(fd));
+
 /** See the module's comment. */
 export class Driver {
   /** The node's path. */
@@ -41,6 +44,7 @@ export class Driver {
     } catch (error) {
       throw deviceError({ operation: `${operation} ${path}` }, error);
     }
+    forgotten.register(this, this.#fd, this);
   }
 
   /** Whether it is still open. */
@@ -125,6 +129,7 @@ export class Driver {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    forgotten.unregister(this);
     letGo(this.#fd);
     closeDescriptor(this.#fd);
   }

@@ -4,12 +4,14 @@
  * @module
  */
 
+import { addressOf } from "../../ffi/libc.ts";
 import type { Mapping } from "../../ffi/mapping.ts";
 import { VmciError } from "../error.ts";
 import type { PeerEvent } from "../event.ts";
 import { type ContextId, type Handle, handlesEqual, INVALID_ID } from "../handle.ts";
 import type { WaitOptions } from "../lane/waiting.ts";
 import { ResultCode } from "../result_code.ts";
+import { failureOf } from "../subject.ts";
 import { checkResult } from "./device_error.ts";
 import type { DeviceWaits } from "./device_waits.ts";
 import type { Driver } from "./driver.ts";
@@ -452,6 +454,8 @@ export class QueuePair implements Disposable {
     this.#lookLater(FIRST_LOOK);
     try {
       return await this.#waits.wait({ operation, handle: this.handle }, look, options);
+    } catch (error) {
+      throw failureOf({ operation, handle: this.handle }, error);
     } finally {
       if (--this.#waiting === 0) clearTimeout(this.#timer);
     }
@@ -464,11 +468,6 @@ export class QueuePair implements Disposable {
       if (this.#waiting > 0 && this.#open) this.#lookLater(Math.min(2 * milliseconds, LONGEST_LOOK));
     }, milliseconds);
   }
-}
-
-/** An address in the driver's form; the view is on memory that does not move. */
-function addressOf(memory: Uint8Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
 }
 
 function assertMemory(handle: Handle, memory: Uint8Array<ArrayBuffer>, size: number): void {

@@ -110,6 +110,7 @@ export class VmciDevice implements Disposable {
       throw error;
     }
     this.#inbox.onEvent = (event) => this.#forward(event);
+    this.#inbox.onRoom = () => this.#waits.watchAgain();
     this.workstation6 = new WorkstationSixRequests(this.#driver, this.driverVersion);
   }
 
@@ -539,7 +540,8 @@ export class VmciDevice implements Disposable {
   }
 
   /**
-   * Listens for stream sockets of the host that connect to this context.
+   * Listens for stream sockets of the host that connect to this context. They are answered while somebody waits for
+   * anything of this device, such as for the next stream.
    *
    * @param options The own port.
    * @returns The listener.

@@ -265,6 +265,38 @@ Deno.test("device: a failure while waiting ends every wait, and the device goes 
   assertEquals(device.tryReceive(), undefined);
 });
 
+Deno.test("device: events are still waited for while datagrams fill all the room there is, once there is room again", async () => {
+  const big = datagram([100, 7], [2, 9], new Array(69608).fill(7));
+  const stack = Array.from({ length: 20 }, () => big);
+  stack.unshift(datagram([100, 0], [0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 55, 0, 0, 0, 0, 0, 0, 0]));
+  using driver = new FakeDriver(modern(stack));
+  using device = contextOf(driver);
+  while (stack.length > 1) {
+    const before = stack.length;
+    device.tryNextEvent();
+    if (stack.length === before) break;
+  }
+  assert(stack.length > 1, "there is no room for all of them");
+  const event = device.nextEvent();
+  driver.ready = true;
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  while (device.tryReceive() !== undefined);
+  assertEquals(await event, { type: "context-removed", context: 55 });
+});
+
+Deno.test("device: one that is forgotten is closed", async () => {
+  using _driver = new FakeDriver(modern());
+  let forgotten: VmciDevice | undefined = VmciDevice.open({ path });
+  const before = [...Deno.readDirSync("/proc/self/fd")].length;
+  forgotten = undefined;
+  // The collector may take its time to say so.
+  for (let i = 0; i < 100 && [...Deno.readDirSync("/proc/self/fd")].length === before; i++) {
+    (globalThis as unknown as { gc(): void }).gc();
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  assertEquals([[...Deno.readDirSync("/proc/self/fd")].length, forgotten], [before - 1, undefined]);
+});
+
 // --- Replies ----------------------------------------------------------------------------------------------------------
 
 Deno.test("device: an interrupted request is made again, and not for ever", () => {
