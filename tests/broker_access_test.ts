@@ -260,7 +260,13 @@ describe("broker: regions", () => {
     const handle = host.region(5000);
     const peers = (client: TestClient) => client.take("region_peer").map(({ body }) => [body.context, body.attached]);
     host.ask("grant", { resource: handle, client: vm, allow: ["SM_ATTACH"], deny: [] });
-    assertEquals(guest.ask("attach", { handle }), { size: 5000, creatorOnly: false, writable: true, attachment: "", peers: [HOST_CONTEXT] });
+    assertEquals(guest.ask("attach", { handle }), {
+      size: 5000,
+      creatorOnly: false,
+      writable: true,
+      attachment: "",
+      peers: [HOST_CONTEXT],
+    });
     guest.ask("attach", { handle });
     other.ask("attach", { handle });
     assertEquals([host, guest, other].map(peers), [[[VM, true], [VM, true]], [[VM, true]], []]);

@@ -894,9 +894,15 @@ describe("broker: recovery", () => {
     assertEquals(owner.take("keep_member").map(({ body }) => [body.member.context, body.present]), [[VM, false]]);
     assertEquals(owner.ask("is_member", { group, member: VM }), { member: false });
     // Nor is one that a late survivor names.
-    owner.ask("announce_entries", entries("GROUP", group, { members }));
+    const [late, other] = [returned(world, 2, HOST_CONTEXT), handleOf(HOST_CONTEXT, 3001)];
+    assert(announce(late, "GROUP", other));
+    late.ask("announce_entries", entries("GROUP", other, { members }));
     world.join(VM);
-    assertEquals(owner.ask("is_member", { group, member: VM }), { member: false });
+    assertEquals(late.ask("is_member", { group: other, member: VM }), { member: false });
+    // And nothing is announced twice, or by who was not there.
+    late.ask("announced", {});
+    late.refused("NO_ACCESS", "announce_entries", entries("GROUP", other, { members }));
+    late.refused("NO_ACCESS", "announce_peers", { peers: [FIRST] });
   });
 
   it("what cannot be somebody's is not taken back", () => {

@@ -180,7 +180,7 @@ export interface Results {
   announce_resource: { accepted: boolean };
   announce_entries: { refused: string[] };
   announce_attachment: { accepted: boolean };
-  announce_lane: Record<never, never>;
+  announce_lane: { accepted: boolean };
   announce_peers: Record<never, never>;
   announced: Record<never, never>;
   create_endpoint: { handle: Handle; ticket: string };

@@ -689,9 +689,9 @@ export class Simulation {
       case "unwatch_names":
         return { watch: random.pick([...client.watches.keys()]) ?? 0 };
       case "ping":
-        return { handle: this.#some(), token: random.below(100) };
+        return { handle: this.#some(), token: random.below(8) };
       case "pong":
-        return { client: random.pick(this.#model.people)?.number ?? 0, token: random.below(100) };
+        return { client: random.pick(this.#model.people)?.number ?? 0, token: random.below(8) };
       default:
         return {};
     }

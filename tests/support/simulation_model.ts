@@ -22,6 +22,8 @@ export interface Person {
   subscribed: boolean;
   /** Those it has a bell with, by number. */
   readonly bells: Set<number>;
+  /** What it asked by ping and nobody answered yet. */
+  readonly pings: Set<number>;
   readonly watches: Map<number, { readonly prefix: string; readonly exact: boolean }>;
 }
 
@@ -360,6 +362,7 @@ export class SimulationModel {
       privileged,
       subscribed: false,
       bells: new Set(),
+      pings: new Set(),
       watches: new Map(),
     };
     this.people.push(person);
@@ -910,12 +913,13 @@ export class SimulationModel {
       const thing = this.#find(handle);
       refuse(thing === undefined, "NOT_FOUND");
       refuse(thing!.owner === undefined, "UNAVAILABLE");
+      person.pings.add(token);
       this.#tell(thing!.owner!, "ping", { client: person.number, token });
       return { pid: thing!.owner!.pid };
     },
     pong: (_person, { client, token }) => {
       const asker = this.people.find((it) => it.number === client);
-      if (asker !== undefined) this.#tell(asker, "pong", { token });
+      if (asker?.pings.delete(token)) this.#tell(asker, "pong", { token });
       return {};
     },
 
@@ -953,15 +957,16 @@ export class SimulationModel {
       const [other] = this.#drop(this.#halfLanes, (it) => it.lane === half.lane && it.sender !== half.sender);
       if (other === undefined) {
         this.#halfLanes.push({ ...half, person });
-        return {};
+        return { accepted: true };
       }
       const [sender, receiver] = half.sender ? [person, other.person] : [other.person, person];
       const destination = this.#find(half.destination, "DATAGRAM");
-      if (destination?.owner !== receiver) {
+      const accepted = destination?.owner === receiver;
+      if (!accepted) {
         this.#tell(sender, "lane_closed", { lane: half.lane, cause: "gone" });
         this.#tell(receiver, "lane_closed", { lane: half.lane, cause: "ended" });
-      } else this.lanes.push({ number: half.lane, source: half.source, sender, destination });
-      return {};
+      } else this.lanes.push({ number: half.lane, source: half.source, sender, destination: destination! });
+      return { accepted };
     },
     announce_peers: (person, { peers }) => {
       for (const number of peers) {

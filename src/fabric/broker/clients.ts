@@ -17,6 +17,10 @@ import { clientSurvivor, expectNoMore, slotSurvivor } from "./recovery.ts";
 import { fail } from "./refusal.ts";
 import { detach } from "./regions.ts";
 import { destroy } from "./resources.ts";
+import { demandReading } from "./rights.ts";
+
+/** So many questions of one client may be unanswered. */
+const MOST_PINGS = 1024;
 
 /** Requests of coming and going. */
 export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "pong"> = {
@@ -38,8 +42,10 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
       !fabric.clients.has(before) &&
       fabric.believes(client, clientClaim(before, context.id), args.ticket);
     client.number = reclaims ? before : fabric.number();
+    // A fabric with a roster lets nobody in but its own user; a daemon has none, and expects nobody by it.
     client.survivor = args.slot >= 0 ? slotSurvivor(args.slot) : clientSurvivor(client.number);
     client.observer = args.observer;
+    client.announcing = before !== null;
     client.context = context;
     client.attention = shares.shift()!;
     fabric.clients.set(client.number, client);
@@ -67,13 +73,16 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
     const resource = fabric.resources.find(args.handle);
     if (resource === undefined) fail("NOT_FOUND", `there is no resource ${formatHandle(args.handle)}`);
     if (resource.owner === undefined) fail("UNAVAILABLE", "no process stands behind it");
+    demandReading(resource.owner);
+    if (client.pings.size >= MOST_PINGS) fail("NO_RESOURCES", `${MOST_PINGS} of your questions are not answered yet`);
+    client.pings.add(args.token);
     fabric.notify(resource.owner, "ping", { client: client.number, token: args.token });
     return { pid: resource.owner.identity.pid };
   },
 
   pong: (fabric, _client, args) => {
     const asker = fabric.clients.get(args.client);
-    if (asker !== undefined) fabric.notify(asker, "pong", { token: args.token });
+    if (asker?.pings.delete(args.token)) fabric.notify(asker, "pong", { token: args.token });
     return {};
   },
 };

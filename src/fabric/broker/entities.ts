@@ -64,6 +64,12 @@ export class Client {
   survivor: string | undefined;
   /** Whether it only looks. */
   observer = false;
+  /** Whether it lived under the broker before and has not announced all that it had. */
+  announcing = false;
+  /** How many packets wait for it to read them, as the medium counts them. */
+  unread = 0;
+  /** Its questions whether somebody turns his loop, that are not answered yet. */
+  readonly pings: Set<number> = new Set();
   /** Whether it wants to know of contexts that go. */
   subscribed = false;
   /** Its attention word, to be handed to its peers. */

@@ -19,7 +19,7 @@ import { laneClaim } from "./claims.ts";
 import { type Context, contextOf, type Endpoint, type Lane } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
-import { demand, permits } from "./rights.ts";
+import { demand, demandReading, permits } from "./rights.ts";
 
 /** Requests about lanes. */
 export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> = {
@@ -29,6 +29,7 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
     const destination = reach(fabric, args.destination);
     const receiver = destination.owner!;
     demand(fabric, client, destination, "DG_SEND");
+    if (receiver !== client) demandReading(receiver);
     if (receiver.incoming.size >= contextOf(receiver).quota.lanes) {
       fail("NO_RESOURCES", `the receiver has its quota of ${contextOf(receiver).quota.lanes} lanes`);
     }

@@ -28,6 +28,9 @@ export function clientSurvivor(client: number): string {
   return `client ${client}`;
 }
 
+/** The most clients that one can have a bell with. */
+const MOST_PEERS = 65536;
+
 /** Requests of those who were there before. */
 export const recoveryHandlers: Handlers<
   "announce_resource" | "announce_entries" | "announce_attachment" | "announce_lane" | "announce_peers" | "announced"
@@ -58,9 +61,11 @@ export const recoveryHandlers: Handlers<
   },
 
   announce_entries: (fabric, client, args) => {
+    demandAnnouncing(client);
+    const { quota, names } = contextOf(client);
     const resource = fabric.resources.get(args.type, args.handle);
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
-    for (const { client: other, states } of args.grants) {
+    for (const { client: other, states } of args.grants.slice(0, quota.grants - resource.access.size)) {
       const set = Object.entries(states) as [PrivilegeName, string][];
       const valid = set.filter(([privilege]) => validPrivileges[args.type].includes(privilege));
       resource.access.set(
@@ -75,7 +80,7 @@ export const recoveryHandlers: Handlers<
       for (const member of members) joinGroup(fabric, resource, member);
     }
     const refused = args.names.filter((name) => (fabric.names.get(name) ?? resource) !== resource);
-    for (const name of args.names) {
+    for (const name of args.names.slice(0, quota.names - names)) {
       if (fabric.names.get(name) === undefined) addName(fabric, name, resource);
     }
     return { refused };
@@ -106,15 +111,17 @@ export const recoveryHandlers: Handlers<
     const claim = laneClaim(client.number, args.lane, args.source, args.destination, args.sender);
     if (!fabric.wasGiven(args.lane) || !fabric.believes(client, claim, args.ticket)) {
       fabric.notify(client, "lane_closed", { lane: args.lane, cause: args.sender ? "gone" : "ended" });
-      return {};
+      return { accepted: false };
     }
     const known = fabric.lanes.get(args.lane);
-    if (known !== undefined && (args.sender ? known.sender : known.destination.owner) === client) return {};
+    if (known !== undefined && (args.sender ? known.sender : known.destination.owner) === client) {
+      return { accepted: true };
+    }
     const other = fabric.halfLanes.get(args.lane);
     if (other === undefined || other.sender === args.sender) {
       fabric.halfLanes.set(args.lane, { ...args, client });
       if (!fabric.recovering) closeHalfLanes(fabric);
-      return {};
+      return { accepted: true };
     }
     fabric.halfLanes.delete(args.lane);
     const [sender, receiver] = args.sender ? [client, other.client] : [other.client, client];
@@ -123,16 +130,18 @@ export const recoveryHandlers: Handlers<
     if (!agreed || destination?.owner !== receiver || fabric.lanes.has(args.lane)) {
       fabric.notify(sender, "lane_closed", { lane: args.lane, cause: "gone" });
       fabric.notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
-      return {};
+      return { accepted: false };
     }
     addLane(fabric, { number: args.lane, source: args.source, sender, destination });
     // Whether it is still allowed is looked at when all have announced what they granted.
-    return {};
+    return { accepted: true };
   },
 
   // Who calls somebody a peer who is none is not rung by him: that harms nobody else, and needs no ticket.
   announce_peers: (fabric, client, args) => {
+    demandAnnouncing(client);
     for (const number of args.peers) {
+      if (!fabric.wasGiven(number) || client.peers.size >= MOST_PEERS) continue;
       client.peers.add(number);
       fabric.clients.get(number)?.peers.add(client.number);
     }
@@ -140,6 +149,7 @@ export const recoveryHandlers: Handlers<
   },
 
   announced: (fabric, client) => {
+    client.announcing = false;
     expectNoMore(fabric, client.survivor);
     if (!fabric.recovering) tellSettled(fabric, client);
     return {};
@@ -160,6 +170,16 @@ export function expectNoMore(fabric: FabricState, survivor: string | undefined):
   }
   recheckLanes(fabric, fabric.lanes.values());
   for (const client of fabric.clients.values()) tellSettled(fabric, client);
+}
+
+/**
+ * Refuses what proves itself by nothing: only who lived under the broker before may say it, and only until it has said
+ * that this was all.
+ */
+function demandAnnouncing(client: Client): void {
+  if (!client.announcing) {
+    fail("NO_ACCESS", "you have nothing to announce: you came under this broker, or have said all");
+  }
 }
 
 /** The region its creator announces; somebody attached to it may have announced that before. */

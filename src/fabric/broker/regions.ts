@@ -12,7 +12,7 @@ import { type Client, type Context, contextOf, Region, wholePages } from "./enti
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 import { destroy, grantDefaults, own, roomForResource } from "./resources.ts";
-import { demand } from "./rights.ts";
+import { demand, demandReading } from "./rights.ts";
 
 /** Of more processes attached to one region nobody is told who they all are. */
 const MOST_REGION_PEERS = 4096;
@@ -147,6 +147,11 @@ function introduceWatchers(
   const pairs = all.filter(([watcher, writer]) =>
     watcher !== writer && (region.writers === "everybody" || region.owner === writer)
   );
+  for (const [watcher, writer] of pairs) {
+    if (watcher.peers.has(writer.number)) continue;
+    demandReading(watcher);
+    demandReading(writer);
+  }
   const bells = makeBells(fabric, pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number)).length);
   for (const [watcher, writer] of pairs) {
     if (!watcher.peers.has(writer.number)) {

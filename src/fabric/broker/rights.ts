@@ -11,6 +11,9 @@ import { type Client, type Context, contextOf, Group, type Resource } from "./en
 import type { FabricState } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 
+/** With more packets than this waiting for it, a client is not told what others want of it. */
+const MOST_UNREAD = 64;
+
 /** Whether a client may do something, and what says so. */
 export function decide(
   fabric: FabricState,
@@ -64,6 +67,15 @@ export function demand(fabric: FabricState, client: Client, resource: Resource, 
 export function demandAnnounced(fabric: FabricState, { owner }: Resource): void {
   const announced = owner !== undefined && !fabric.survivors.has(owner.survivor ?? "");
   if (fabric.recovering && !announced) fail("UNAVAILABLE", "its owner has not announced it yet");
+}
+
+/**
+ * Refuses what somebody who does not read would have to be told: nobody makes others' packets pile up until they are
+ * dropped for it.
+ */
+export function demandReading({ unread, identity }: Client): void {
+  if (unread <= MOST_UNREAD) return;
+  fail("NO_RESOURCES", `process ${identity.pid} is busy: ${unread} packets wait for it; try again later`);
 }
 
 function groupsOf(fabric: FabricState, client: Handle): Handle[] {

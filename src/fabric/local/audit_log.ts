@@ -32,6 +32,8 @@ const AUDITED: ReadonlySet<unknown> = new Set([
   "announce_attachment",
 ]);
 
+const OTHER = "it is not believed to be that client; it was let in as another";
+
 /** See the module's comment. */
 export class AuditLog {
   readonly #fd: number;
@@ -45,11 +47,19 @@ export class AuditLog {
   decision({ to: client, message: reply, request }: Outgoing): void {
     if (request === undefined) return;
     const error = replyError(reply);
-    const denied = error?.code === "NO_ACCESS" || (reply.result as { accepted?: boolean })?.accepted === false;
+    const result = reply.result as { accepted?: boolean; client?: number } | undefined;
+    // Who says a number that is not his is let in with another one.
+    const other = request.op === "hello" && request.args.client !== null && result?.client !== request.args.client;
+    const denied = error?.code === "NO_ACCESS" || result?.accepted === false || other;
     if (!denied && (error !== undefined || !AUDITED.has(request.op))) return;
     // Whoever may read the log must not be able to claim what a ticket proves.
     const args = { ...request.args, ticket: undefined };
-    this.#append(client, { event: denied ? "denied" : "done", op: request.op, args, reason: error?.reason });
+    this.#append(client, {
+      event: denied ? "denied" : "done",
+      op: request.op,
+      args,
+      reason: error?.reason ?? (other ? OTHER : undefined),
+    });
   }
 
   /** Logs a connection that was not let in. */

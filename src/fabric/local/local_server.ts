@@ -336,6 +336,7 @@ export class LocalServer {
       }
       if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
       door.pending.push({ message, descriptors: descriptors.map(duplicate), notify });
+      door.client.unread = door.pending.length;
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
     } catch (error) {
       if (!(error instanceof SystemError || error instanceof RangeError)) throw error;
@@ -359,6 +360,7 @@ export class LocalServer {
       for (let first = door.pending.first(); first !== undefined; first = door.pending.first()) {
         if (!door.socket.send(encodeMessage(first.message), first.descriptors)) return;
         door.pending.shift();
+        door.client.unread = door.pending.length;
         for (const fd of first.descriptors) closeDescriptor(fd);
         if (first.notify) this.#notify(door);
       }
