@@ -143,7 +143,7 @@ export class RunDirectory {
   takeSlot(): { readonly fd: number; readonly slot: number } {
     const fd = openFile(this.#roster, FILE_FLAGS, 0o600);
     return closedOnFailure(fd, () => {
-      for (let slot = 0; slot < MOST_SLOTS; slot++) {
+      for (const slot of slotsToTry()) {
         if (!tryLockByte(fd, slot)) continue;
         const record = new Uint8Array(SLOT_SIZE);
         new DataView(record.buffer).setUint32(0, Deno.pid, true);
@@ -183,6 +183,17 @@ export class RunDirectory {
   openNumbers(): NumberMark {
     return new NumberMark(openFile(this.#numbers, FILE_FLAGS, 0o600));
   }
+}
+
+/**
+ * The slots in the order in which they are tried: some of the first ones by chance, then some of more, so that a few
+ * tries suffice however many are taken, and the roster stays short; at last all of them.
+ */
+function* slotsToTry(): Iterable<number> {
+  for (let first = 16; first < MOST_SLOTS; first *= 4) {
+    for (let tries = 0; tries < 4; tries++) yield Math.floor(Math.random() * first);
+  }
+  for (let slot = 0; slot < MOST_SLOTS; slot++) yield slot;
 }
 
 /** The roster, seen by a broker. */
