@@ -171,12 +171,19 @@ export class StreamControl {
     const listener = this.#listeners.get(packet.destination);
     const size = Number(packet.value);
     const wanted = packet.type === ControlType.REQUEST2 && (packet.protocol & PROTOCOL_NOTIFY) !== 0;
-    if (!wanted || listener === undefined || !listener.hasRoom || size < LEAST_BUFFER) {
+    if (!wanted || listener === undefined || this.#isFull(listener) || size < LEAST_BUFFER) {
       this.#send({ local: packet.destination, remote: packet.source }, ControlType.RESET, 0n);
       return;
     }
     const link = this.#addLink(packet.destination, packet.source, listener, Math.min(size, MOST_BUFFER));
     this.#send(link, ControlType.NEGOTIATE2, BigInt(link.size), PROTOCOL_NOTIFY);
+  }
+
+  /** Whether as many streams wait, or are in the making, as may. */
+  #isFull(listener: StreamListener): boolean {
+    let count = listener.waiting;
+    for (const link of this.#links.values()) if (link.listener === listener && link.stream === undefined) count++;
+    return count >= MOST_PENDING;
   }
 
   #advance(link: Link, packet: ControlPacket): void {
@@ -317,9 +324,9 @@ export class StreamListener implements Disposable, AsyncIterable<DeviceStream> {
     this.#done = done;
   }
 
-  /** @ignore Whether another may wait. */
-  get hasRoom(): boolean {
-    return this.#waiting.length < MOST_PENDING;
+  /** @ignore How many wait to be accepted. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /** @ignore A stream was made. */

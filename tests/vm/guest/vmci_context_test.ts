@@ -3,10 +3,13 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { openFile, OpenFlag } from "../../../ffi/file.ts";
+import { requestOf } from "../../../ffi/ioctl.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { mapShared } from "../../../ffi/mapping.ts";
+import { pollDescriptor, PollEvent } from "../../../ffi/poll_loop.ts";
 import { VmciDevice, VmciError } from "@vmci/vmci/device";
 import { guestTest } from "./support/guest.ts";
+import { HostSocket } from "./support/host_socket.ts";
 import { announced, codeOf, context, int, raw, structure } from "./support/raw.ts";
 
 const VERSION = 0x79f;
@@ -45,6 +48,22 @@ guestTest("vmci node: only ioctl and poll are there, no read, write or mmap", as
   assertEquals(assertThrows(() => mapShared(fd, 4096), SystemError).code, "ENODEV");
   closeDescriptor(fd);
 });
+
+guestTest(
+  "vmci node: it is ready for reading when something waits, never for writing, and never without a context",
+  () => {
+    const fd = openFile("/dev/vmci", OpenFlag.RDWR);
+    const found = () => pollDescriptor(fd, PollEvent.IN | PollEvent.OUT, 0);
+    assertEquals(found(), 0);
+    requestOf(fd, VERSION2, structure(4, [0, 4, 0xB0000]));
+    requestOf(fd, INIT_CONTEXT, structure(8, [0, 4, 100]));
+    assertEquals(found(), 0);
+    using socket = new HostSocket();
+    socket.send({ context: 100, port: 1 }, new Uint8Array(1));
+    assertEquals(found(), PollEvent.IN);
+    closeDescriptor(fd);
+  },
+);
 
 guestTest("vmci versions: what is below 9.0 is agreed to as it is, all else is 11.0", () => {
   using device = VmciDevice.open({ version: null });

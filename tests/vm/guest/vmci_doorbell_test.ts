@@ -34,6 +34,10 @@ guestTest("vmci doorbells: made twice, of others, unknown and the host's", () =>
   assertEquals(codeOf(() => device.ringDoorbell({ context: 100, resource: 8 })), "NOT_FOUND");
   assertEquals(codeOf(() => device.ringDoorbell({ context: 2, resource: 8 })), "NOT_FOUND");
   assertEquals(codeOf(() => device.createDoorbell(-1)), "INVALID_ARGS");
+  // One under another's context is taken, and of no use: nobody can ring it.
+  const useless = structure(16, [0, 4, 101], [4, 4, 9], [8, 2, 1], [10, 2, 1]);
+  assertEquals([raw(device, 0x7a5, useless), int(useless, 12)], [0, 0]);
+  assertEquals(codeOf(() => other.ringDoorbell({ context: 101, resource: 9 })), "NOT_FOUND");
   // A queue pair as what is notified of (resource 0).
   const request = structure(16, [0, 4, 100], [4, 4, 7]);
   assertEquals([raw(device, 0x7a5, request), int(request, 12)], [0, -20]);

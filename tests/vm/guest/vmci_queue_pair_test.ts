@@ -108,9 +108,23 @@ guestTest("vmci queue pairs: sizes, flags and memory that cannot be", () => {
   assertEquals(opening(device, { ...SMALL, memory: null }), "INVALID_ARGS");
 });
 
+guestTest("vmci queue pairs: no other context can attach to one that has its memory", () => {
+  using device = context(100);
+  using other = context(101);
+  using wellKnown = context(1);
+  using pair = device.openQueuePair(SMALL);
+  const attach = { ...SMALL, handle: pair.handle, peer: 100, attach: true };
+  assertEquals(opening(other, attach), "DST_UNREACHABLE");
+  assertEquals(opening(wellKnown, attach), "INVALID_ARGS");
+});
+
 guestTest("vmci queue pairs: before 11.0 memory is given afterwards, and results tell who made it", () => {
   using device = context(100, { version: 0x90000 });
   using pair = device.openQueuePair(SMALL);
+  const made = structure(72, [0, 4, 100], [4, 4, 70000], [8, 4, 0xffffffff], [16, 8, 4096], [24, 8, 4096]);
+  assertEquals([raw(device, ALLOC, made), int(made, 64)], [0, 4], "created");
+  const detached = structure(16, [0, 4, 100], [4, 4, 70000]);
+  assertEquals([raw(device, DETACH, detached), int(detached, 8)], [0, 3], "the last one detached");
   assertEquals(codeOf(() => pair.setMapped(false)), "OBSOLETE");
   using old = context(101, { version: 0x80000 });
   assertEquals(opening(old, SMALL), "OBSOLETE");
