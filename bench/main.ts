@@ -114,10 +114,11 @@ async function readRecorded(): Promise<Run | undefined> {
   }
 }
 
-/** A run as it is kept: without the samples, a row a line. */
+/** A run as it is kept: without the samples, numbers in a line, as the formatter leaves it. */
 function recordOf({ rows, ...others }: Run): string {
-  const lines = rows.map(({ histogram: _, ...row }) => `    ${JSON.stringify(row)}`);
-  return `${JSON.stringify(others, null, 2).slice(0, -2)},\n  "rows": [\n${lines.join(",\n")}\n  ]\n}\n`;
+  const kept = { ...others, rows: rows.map(({ histogram: _, ...row }) => row) };
+  const text = JSON.stringify(kept, (_, it) => typeof it === "number" ? Number(it.toPrecision(5)) : it, 2);
+  return `${text.replaceAll(/\[[\s\d.,e+null-]+\]/g, (list) => list.replaceAll(/\s+/g, "").replaceAll(",", ", "))}\n`;
 }
 
 if (import.meta.main) await main(Deno.args);
