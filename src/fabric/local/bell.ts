@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Socket } from "node:net";
+import type { Socket, SocketConstructorOpts } from "node:net";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { drainBell, ringBell } from "../../../ffi/unix_socket.ts";
 import type { Bell } from "../medium.ts";
@@ -41,7 +41,9 @@ export class LocalBell implements Bell {
     // What is rung before the socket is adopted stays in it and is seen then.
     net!.then(({ Socket }) => {
       if (!this.#open) return;
-      const socket = new Socket({ fd: this.fd });
+      // Strokes say nothing but that they came: they are read into one buffer, and make no stream of data.
+      const onread = { buffer: new Uint8Array(64), callback: () => (rung(), true) };
+      const socket = new Socket({ fd: this.fd, onread } as SocketConstructorOpts);
       this.#socket = socket;
       let over = false;
       const end = () => {
@@ -49,7 +51,7 @@ export class LocalBell implements Bell {
         over = true;
         ended();
       };
-      socket.on("data", rung);
+      socket.resume();
       // Without a listener an error would be thrown; the close that follows says the same.
       socket.on("error", end);
       socket.on("end", end);
