@@ -51,11 +51,14 @@ export function openFile(path: string, flags: number, mode = 0o600): number {
  * @param fd The file.
  * @param into Where to; its length is the most that is read.
  * @param offset The place, in bytes from the start.
- * @returns How many bytes were read; 0 at the end.
+ * @returns How many bytes were read; fewer than asked for only at the end.
  * @throws {SystemError} EBADF, EIO and the like.
  */
 export function readAt(fd: number, into: Uint8Array<ArrayBuffer>, offset: number): number {
-  return uninterrupted("pread", () => libc.pread(fd, into, BigInt(into.length), BigInt(offset)));
+  return inPieces(
+    into,
+    (rest, done) => uninterrupted("pread", () => libc.pread(fd, rest, BigInt(rest.length), BigInt(offset + done))),
+  );
 }
 
 /**
@@ -64,11 +67,28 @@ export function readAt(fd: number, into: Uint8Array<ArrayBuffer>, offset: number
  * @param fd The file.
  * @param bytes What to write.
  * @param offset The place, in bytes from the start.
- * @returns How many bytes were written; fewer only when the disk is full.
- * @throws {SystemError} EBADF, ENOSPC, EIO and the like.
+ * @returns How many bytes were written: all of them.
+ * @throws {SystemError} EBADF, ENOSPC, EIO and the like; a part may have been written then.
  */
 export function writeAt(fd: number, bytes: Uint8Array<ArrayBuffer>, offset: number): number {
-  return uninterrupted("pwrite", () => libc.pwrite(fd, bytes, BigInt(bytes.length), BigInt(offset)));
+  return inPieces(
+    bytes,
+    (rest, done) => uninterrupted("pwrite", () => libc.pwrite(fd, rest, BigInt(rest.length), BigInt(offset + done))),
+  );
+}
+
+/** Moves bytes until all are moved or none is any more; the kernel may move fewer at a time than asked for. */
+function inPieces(
+  bytes: Uint8Array<ArrayBuffer>,
+  move: (rest: Uint8Array<ArrayBuffer>, done: number) => number,
+): number {
+  let done = 0;
+  while (done < bytes.length) {
+    const count = move(done === 0 ? bytes : bytes.subarray(done), done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
 }
 
 /**
@@ -82,13 +102,9 @@ export function writeAt(fd: number, bytes: Uint8Array<ArrayBuffer>, offset: numb
 export function readText(path: string, maxBytes: number): string {
   const bytes = new Uint8Array(maxBytes);
   const fd = openFile(path, OpenFlag.RDONLY);
-  let length = 0;
+  let length: number;
   try {
-    while (length < maxBytes) {
-      const count = readAt(fd, bytes.subarray(length), length);
-      if (count === 0) break;
-      length += count;
-    }
+    length = readAt(fd, bytes, 0);
   } finally {
     closeDescriptor(fd);
   }

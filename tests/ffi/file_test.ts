@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { closeDescriptor, describe, describePath } from "../../ffi/descriptor.ts";
 import {
   changeMode,
@@ -12,7 +12,7 @@ import {
   truncateFile,
   writeAt,
 } from "../../ffi/file.ts";
-import { Errno, SystemError } from "../../ffi/libc.ts";
+import { Errno, type LibcCall, setErrno, SystemError } from "../../ffi/libc.ts";
 import { descriptorFlags, failEveryCall, inDirectory, NOT_OPEN, test, withFailures, withSymbol } from "./support.ts";
 
 const { CREAT, DIRECTORY, EXCL, NOFOLLOW, NONBLOCK, RDONLY, RDWR, TRUNC, WRONLY } = OpenFlag;
@@ -62,6 +62,34 @@ test("bytes are read and written where one says", () => {
     assertEquals(assertThrows(() => readAt(NOT_OPEN, into, 0), SystemError).call, "pread");
     assertEquals(assertThrows(() => writeAt(NOT_OPEN, into, 0), SystemError).call, "pwrite");
     assertEquals(assertThrows(() => truncateFile(NOT_OPEN, 0), SystemError).call, "ftruncate");
+  });
+});
+
+test("what the kernel moves in pieces is read and written whole", () => {
+  inDirectory((directory) => {
+    const fd = openFile(`${directory}/file`, RDWR | CREAT);
+    const bytes = Uint8Array.from({ length: 100 }, (_, i) => i);
+    let calls = 0;
+    const short = (call: LibcCall): LibcCall => (fd, buffer, count, offset) => {
+      calls++;
+      return call(fd, buffer, (count as bigint) / 2n + 1n, offset);
+    };
+    assertEquals(withSymbol("pwrite", short, () => writeAt(fd, bytes, 5)), 100);
+    const into = new Uint8Array(200);
+    assertEquals(withSymbol("pread", short, () => readAt(fd, into, 5)), 100);
+    assertEquals(into.subarray(0, 100), bytes);
+    assert(calls > 4, String(calls));
+    // The disk is full in the middle of it.
+    const full = (call: LibcCall): LibcCall => (...args) => {
+      if (calls++ > 0) return setErrno(28), -1;
+      return call(args[0], args[1], 10n, args[3]);
+    };
+    calls = 0;
+    assertEquals(
+      assertThrows(() => withSymbol("pwrite", full, () => writeAt(fd, bytes, 0)), SystemError).code,
+      "ENOSPC",
+    );
+    closeDescriptor(fd);
   });
 });
 
