@@ -155,6 +155,34 @@ Deno.test(asRoot("a directory that another user prepared is refused, and says wh
   assertEquals(await Deno.stat(precious).catch(() => undefined), undefined);
 });
 
+Deno.test(asRoot("a socket that another user listens at is no fabric of mine, and no daemon takes it"), async () => {
+  await using house = await House.make();
+  const shared = `${house.path}/tmp`;
+  await Deno.mkdir(shared);
+  await Deno.chmod(shared, 0o1777);
+  await asNobody(shared, "mkdir", "-m", "700", "theirs");
+  const agent = await house.stranger();
+  const theirs = await agent.scenes.open({ device: `${shared}/theirs` });
+  const socket = `${shared}/theirs/socket`;
+  await Deno.chmod(`${shared}/theirs`, 0o777);
+  await Deno.chmod(socket, 0o777);
+
+  const { reason } = await fails("NO_ACCESS", () => openVmci({ device: socket }));
+  assertMatch(reason, /^this fabric is user 65534's, and process \d+ is user 0's, whom no policy lets in$/);
+  await fails("NO_ACCESS", () => openVmci({ device: `${shared}/theirs` }));
+  // A link to it in my own directory leads nowhere else.
+  const mine = `${shared}/mine`;
+  await Deno.mkdir(mine, { mode: 0o700 });
+  await Deno.symlink(socket, `${mine}/socket`);
+  const linked = await fails("NO_ACCESS", () => openVmci({ device: mine }));
+  assertMatch(linked.reason, /^user 65534 \(process \d+\) listens at .*mine\/socket, and this is user 0$/);
+  const { code, stderr } = await house.refused("--socket", socket);
+  assertEquals(code, 1);
+  assertStringIncludes(stderr, "theirs/socket");
+  // Theirs goes on.
+  assertEquals(await theirs.discovery.list("nothing"), []);
+});
+
 Deno.test(asRoot("a daemon's state that another user prepared is refused"), async () => {
   await using house = await House.make();
   const shared = `${house.path}/tmp`;
