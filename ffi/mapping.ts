@@ -25,6 +25,14 @@ const MAP_NORESERVE = 0x4000;
 
 const NO_DESCRIPTOR = -1;
 
+/**
+ * The most mappings at once. The kernel allows a process 65,530 by default, and the engine, which needs some too, ends it
+ * when it gets none.
+ */
+const MOST_MAPPINGS = 60_000;
+
+let mappings = 0;
+
 /** Changes that the kernel had no memory for; each is tried again at every closing after it. */
 const refused: (() => boolean)[] = [];
 
@@ -98,6 +106,7 @@ export function replacePages(address: bigint, byteLength: number): boolean {
  * @returns `false` when the process has too many mappings now, so that it will be done at a later closing.
  */
 export function unmapPages(address: bigint, byteLength: number): boolean {
+  mappings--;
   return change("munmap", () => libc.munmap(address, BigInt(byteLength)));
 }
 
@@ -157,5 +166,8 @@ export function mapPrivate(fd: number, length: number): Mapping {
 
 /** The kernel rounds a length up to whole pages, here and in munmap. */
 function map(length: number, protection: number, flags: number, fd: number): bigint {
-  return BigInt(check(libc.mmap(0n, BigInt(length), protection, flags, fd, 0n), "mmap"));
+  if (mappings >= MOST_MAPPINGS) throw new SystemError(Errno.ENOMEM, "mmap");
+  const address = BigInt(check(libc.mmap(0n, BigInt(length), protection, flags, fd, 0n), "mmap"));
+  mappings++;
+  return address;
 }

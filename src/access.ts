@@ -94,7 +94,7 @@ export class AccessControl {
    */
   addClientPrivileges(resource: Handle, client: Handle, lists: PrivilegeLists): void {
     const operation = "access.addClientPrivileges";
-    const { allow = [], deny = [] } = lists;
+    const { allow = [], deny = [] } = lists ?? {};
     assertHandles(operation, resource, client);
     assertPrivileges(operation, resource, [...allow, ...deny]);
     this.#session.request({ operation, handle: resource }, "grant", {

@@ -46,6 +46,9 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   readonly handle: Handle;
   readonly #mailbox: Mailbox;
   readonly #receiveIntoSync: Subject;
+  /** How long the last payload was, and an array for one more. */
+  #expected = 0;
+  #spare: Uint8Array<ArrayBuffer> | undefined;
   /** Where the datagram goes that is waited for without turning the event loop. */
   #buffer: Uint8Array | undefined;
 
@@ -346,8 +349,16 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.#mailbox.assertOpen(operation);
     const { inbox } = this.#mailbox;
     const lane = inbox.next();
-    if (lane === undefined) return undefined;
-    const payload = new Uint8Array(lane.consumer.peek());
+    if (lane === undefined) {
+      // To make an array takes longer than all else: who waits makes the one that the next datagram will need, as likely
+      // as not, while it is not there yet.
+      this.#spare ??= new Uint8Array(this.#expected);
+      return undefined;
+    }
+    const size = lane.consumer.peek();
+    const payload = this.#spare?.length === size ? this.#spare : new Uint8Array(size);
+    this.#spare = undefined;
+    this.#expected = size;
     inbox.take(lane, payload);
     return { source: lane.source, payload };
   }

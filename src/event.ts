@@ -59,6 +59,32 @@ export interface DatagramsLostEvent {
   readonly bytes: number;
 }
 
+/**
+ * The kernel dropped datagrams to an endpoint of this program, since they came faster than they were read. Only devices
+ * do that (`vsock:`, unless it is `reliable`).
+ */
+export interface DatagramsDroppedEvent {
+  /** What happened. */
+  readonly type: "datagrams-dropped";
+  /** Where they were sent. */
+  readonly handle: Handle;
+  /** How many, since the last such event. */
+  readonly count: number;
+}
+
+/**
+ * A datagram came from a context that may not send there, and was dropped. On devices it is the receiver who finds out;
+ * it is told once for each source, until that may send.
+ */
+export interface DatagramRefusedEvent {
+  /** What happened. */
+  readonly type: "datagram-refused";
+  /** Where it was sent. */
+  readonly handle: Handle;
+  /** Who sent it. */
+  readonly source: Handle;
+}
+
 /** The right to send to a destination was withdrawn, and the lane to it closed. */
 export interface LaneRevokedEvent {
   /** What happened. */
@@ -107,6 +133,8 @@ export type VmciEvent =
   | ResourceGoneEvent
   | PeerEvent
   | DatagramsLostEvent
+  | DatagramsDroppedEvent
+  | DatagramRefusedEvent
   | LaneRevokedEvent
   | BrokerChangedEvent
   | BufferTransferredEvent

@@ -86,6 +86,9 @@ export class Outbox {
    * @returns The size of the payload in bytes.
    */
   send(operation: string, destination: Handle, payload: Uint8Array): number {
+    if (!(payload instanceof Uint8Array)) {
+      throw new VmciError("INVALID_ARGS", { operation, reason: "a payload is a Uint8Array" });
+    }
     const length = payload.length;
     if (length > MAX_PAYLOAD_SIZE) throw this.#tooLarge(operation, destination, length);
     const lane = this.#lane(operation, destination);
@@ -173,7 +176,8 @@ export class Outbox {
 
   #lane(operation: string, destination: Handle): OutgoingLane {
     this.#session.refresh();
-    const { context, resource } = destination;
+    const context = destination?.context;
+    const resource = destination?.resource;
     const last = this.#last;
     if (last !== undefined && last.destination.resource === resource && last.destination.context === context) {
       return last;

@@ -101,6 +101,13 @@ export class RegionRecord {
    */
   publish(bytes: Uint8Array): number {
     this.#access.check("record.publish", true);
+    if (!(bytes instanceof Uint8Array)) {
+      throw new VmciError("INVALID_ARGS", {
+        operation: "record.publish",
+        handle: this.#region.handle,
+        reason: "a version is a Uint8Array",
+      });
+    }
     const { length } = bytes;
     if (length > this.capacity) {
       throw new VmciError("INVALID_SIZE", {

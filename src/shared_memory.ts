@@ -282,6 +282,9 @@ export class SharedMemory {
     if (attachments === undefined || !attachment.attached) return false;
     attachment.attached = false;
     this.#forgotten.unregister(attachment);
+    const last = [...attachments.all].every((other) => !other.attached);
+    // If the broker dies meanwhile, the next one is told of neither the attachment nor the region.
+    if (last) this.#session.forget("SHAREDMEM", handle);
     try {
       if (this.#session.closed) return false;
       return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
@@ -291,7 +294,6 @@ export class SharedMemory {
       return false;
     } finally {
       attachments.all.delete(attachment);
-      const last = attachments.all.size === 0;
       if (last) {
         this.#attachments.delete(key);
         this.#watchers.delete(key);
@@ -300,7 +302,6 @@ export class SharedMemory {
       // Further attachments of a creator that alone may write share one mapping.
       const sharedStill = [...attachments.all].some((other) => other.memory === memory);
       if (!sharedStill && !memory.close()) this.#emit({ type: "buffer-transferred", handle });
-      if (last) this.#session.forget("SHAREDMEM", handle);
     }
   }
 

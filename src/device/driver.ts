@@ -125,12 +125,20 @@ export class Driver {
     }
   }
 
-  /** Closes the node, and with it all that the driver keeps for it. Nobody may wait for it any more. */
+  /**
+   * Closes the node, and with it all that the driver keeps for it. Nobody may wait for it any more.
+   *
+   * @throws {VmciError} What the system says of it; it is closed all the same.
+   */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
     forgotten.unregister(this);
     letGo(this.#fd);
-    closeDescriptor(this.#fd);
+    try {
+      closeDescriptor(this.#fd);
+    } catch (error) {
+      throw deviceError({ operation: "close" }, error);
+    }
   }
 }

@@ -87,11 +87,20 @@ export class NotifyByte implements Disposable {
 export function mapMemory(operation: string, size: number): Mapping {
   try {
     const fd = createMemfd("vmci-device", size);
+    let mapping: Mapping;
     try {
-      return mapShared(fd, size);
-    } finally {
+      mapping = mapShared(fd, size);
+    } catch (error) {
       closeDescriptor(fd);
+      throw error;
     }
+    try {
+      closeDescriptor(fd);
+    } catch (error) {
+      mapping.close();
+      throw error;
+    }
+    return mapping;
   } catch (error) {
     throw deviceError({ operation }, error);
   }

@@ -97,6 +97,7 @@ export class VmciDevice implements Disposable {
   #outgoing: Uint8Array<ArrayBuffer> | undefined;
   #nextQueuePair = 0x10000;
   #streams: StreamControl | undefined;
+  #notifyByte: NotifyByte | undefined;
 
   private constructor(path: string) {
     this.path = path;
@@ -169,6 +170,15 @@ export class VmciDevice implements Disposable {
    */
   get closed(): boolean {
     return !this.#driver.open;
+  }
+
+  /**
+   * The descriptor, for those who wait for several at once.
+   *
+   * @ignore Internal to the library.
+   */
+  get descriptor(): number {
+    return this.#driver.fd;
   }
 
   /**
@@ -479,7 +489,7 @@ export class VmciDevice implements Disposable {
    */
   notifyByte(): NotifyByte {
     this.#own({ operation: "notifyByte" });
-    return new NotifyByte(this.#driver);
+    return this.#notifyByte = new NotifyByte(this.#driver);
   }
 
   /**
@@ -654,14 +664,24 @@ export class VmciDevice implements Disposable {
   /**
    * Closes the device: the context and all that it has are gone, and pending waits end with INVALID_RESOURCE. Closing
    * again does nothing.
+   *
+   * @throws {VmciError} What the system says of it; the device is closed all the same.
    */
   close(): void {
     if (this.closed) return;
     this.#waits.failAll((subject) =>
       new VmciError("INVALID_RESOURCE", { ...subject, reason: `the device ${this.path} was closed` })
     );
-    this.#driver.close();
-    for (const pair of [...this.#queuePairs]) pair.close();
+    const failures: unknown[] = [];
+    for (const part of [this.#driver, ...this.#queuePairs, this.#notifyByte]) {
+      try {
+        part?.close();
+      } catch (error) {
+        // The others are closed all the same.
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** As {@linkcode VmciDevice.close}. */

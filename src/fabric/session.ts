@@ -267,7 +267,7 @@ export class Session implements Parking {
     let sent: Requests[O] = this.#wasAsked(op, args) ? { ...args, repeated: true } : args;
     for (;;) {
       const connection = this.#ready ? this.#connection! : this.#reconnect(subject, deadline);
-      const packet = this.#exchange(connection, op, sent, shares, deadline);
+      const packet = this.#exchange(connection, op, sent, shares, deadline, args);
       if (packet === "closed") {
         this.#lost(connection);
         // What is announced to one broker is not for the next, which must be told all from the beginning.
@@ -312,13 +312,17 @@ export class Session implements Parking {
     throw new VmciError("INVALID_RESOURCE", { operation, handle, reason: "this Vmci is closed; open another one" });
   }
 
-  /** Sends a request and waits for its reply; notices that come before it are kept for later. */
+  /**
+   * Sends a request and waits for its reply; notices that come before it are kept for later. `asked` is the request as
+   * the program made it, by which it is known when the program makes it again.
+   */
   #exchange<O extends Operation>(
     connection: Connection,
     op: O,
     args: Requests[O],
     shares: readonly Share[],
     deadline: number,
+    asked: Requests[O] = args,
   ): Packet | undefined | "closed" {
     const id = this.#ask(connection, op, args, shares, deadline);
     if (id === "closed") return id;
@@ -330,7 +334,7 @@ export class Session implements Parking {
       return packet;
     } finally {
       // Also when waiting fails.
-      if (packet === undefined) this.#overdue.set(id, { op, args });
+      if (packet === undefined) this.#overdue.set(id, { op, args: asked });
     }
   }
 

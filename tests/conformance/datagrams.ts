@@ -285,9 +285,8 @@ export const datagrams: Facet = (test, traits) => {
     for (let i = 0; i < 4; i++) await senders[1]!.sendTo(mailbox.handle, bytes("1"));
     for (let i = 0; i < 4; i++) await senders[2]!.sendTo(mailbox.handle, bytes("2"));
     const arrived = drained(mailbox);
-    for (let round = 0; round < 4; round++) {
-      assertEquals(arrived.slice(3 * round, 3 * round + 3).toSorted(), ["0", "1", "2"]);
-    }
+    // A turn is a few datagrams.
+    assertEquals(arrived.slice(0, 16).filter((text) => text !== "0").length, 8);
     assertEquals(arrived.length, 58);
   });
 

@@ -73,7 +73,7 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
     const resource = fabric.resources.find(args.handle);
     if (resource === undefined) fail("NOT_FOUND", `there is no resource ${formatHandle(args.handle)}`);
     if (resource.owner === undefined) fail("UNAVAILABLE", "no process stands behind it");
-    demandReading(resource.owner);
+    demandReading(resource.owner, client);
     if (client.pings.size >= MOST_PINGS) fail("NO_RESOURCES", `${MOST_PINGS} of your questions are not answered yet`);
     client.pings.add(args.token);
     fabric.notify(resource.owner, "ping", { client: client.number, token: args.token });

@@ -29,7 +29,7 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
     const destination = reach(fabric, args.destination);
     const receiver = destination.owner!;
     demand(fabric, client, destination, "DG_SEND");
-    if (receiver !== client) demandReading(receiver);
+    demandReading(receiver, client);
     if (receiver.incoming.size >= contextOf(receiver).quota.lanes) {
       fail("NO_RESOURCES", `the receiver has its quota of ${contextOf(receiver).quota.lanes} lanes`);
     }

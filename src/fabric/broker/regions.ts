@@ -149,8 +149,8 @@ function introduceWatchers(
   );
   for (const [watcher, writer] of pairs) {
     if (watcher.peers.has(writer.number)) continue;
-    demandReading(watcher);
-    demandReading(writer);
+    demandReading(watcher, writer);
+    demandReading(writer, watcher);
   }
   const bells = makeBells(fabric, pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number)).length);
   for (const [watcher, writer] of pairs) {

@@ -73,8 +73,9 @@ export function demandAnnounced(fabric: FabricState, { owner }: Resource): void 
  * Refuses what somebody who does not read would have to be told: nobody makes others' packets pile up until they are
  * dropped for it.
  */
-export function demandReading({ unread, identity }: Client): void {
-  if (unread <= MOST_UNREAD) return;
+export function demandReading({ unread, identity }: Client, asker: Client): void {
+  // What a process does to itself is its own affair.
+  if (unread <= MOST_UNREAD || identity.pid === asker.identity.pid) return;
   fail("NO_RESOURCES", `process ${identity.pid} is busy: ${unread} packets wait for it; try again later`);
 }
 
