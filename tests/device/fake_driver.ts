@@ -5,16 +5,20 @@
  * @module
  */
 
-import { interposeLibc, libc, setErrno } from "../../ffi/libc.ts";
+import { interposeLibc, libc, type LibcCall, setErrno } from "../../ffi/libc.ts";
 
 // The libraries stay open by design, and the test runner would take one that is opened inside a test for a leak.
 for (const name of Object.keys(libc)) void libc[name as keyof typeof libc];
+
+/** The kernel's own, whatever stands in their place. */
+const { eventfd, eventfd_read, eventfd_write } = libc;
 
 /** The path that opens it. */
 export const FAKE = "/fake/vmci";
 
 const EFD_NONBLOCK = 0o4000;
 
+export const ENOMEM = 12;
 export const ENOTTY = 25;
 export const EINVAL = 22;
 
@@ -35,31 +39,48 @@ export class FakeDriver implements Disposable {
   readonly requests: number[] = [];
   /** The error number that opening fails with; 0 for none. */
   openError = 0;
+  /** Which call of libc fails, counted from 1; 0 for none. A `close` that fails closes all the same. */
+  failing = 0;
+  /** How many calls of libc were made, and the name of the one that failed. */
+  calls = 0;
+  failed: string | undefined;
   #fd = -1;
 
   /** @param answer Answers requests; until it is disposed of, every request of this process. */
   constructor(answer: Answer) {
     interposeLibc((name, call) => {
-      if (name === "open") return (...args) => this.#open(args[0] as Uint8Array) ?? call(...args);
-      if (name !== "ioctl") return call;
+      const played = this.#play(name, call, answer);
       return (...args) => {
-        const [fd, number, bytes] = args as [number, bigint, Uint8Array<ArrayBuffer> | null];
-        if (fd !== this.#fd) return call(...args);
-        this.requests.push(Number(number));
-        const structure = bytes ?? new Uint8Array();
-        const view = new DataView(structure.buffer, structure.byteOffset, structure.byteLength);
-        const result = answer({ number: Number(number), view });
-        if (result >= 0) return result;
-        setErrno(-result);
+        if (++this.calls !== this.failing) return played(...args);
+        this.failed = name;
+        if (name === "close") call(...args);
+        setErrno(ENOMEM);
         return -1;
       };
     });
   }
 
+  /** A symbol, or what stands in its place. */
+  #play(name: string, call: LibcCall, answer: Answer): LibcCall {
+    if (name === "open") return (...args) => this.#open(args[0] as Uint8Array) ?? call(...args);
+    if (name !== "ioctl") return call;
+    return (...args) => {
+      const [fd, number, bytes] = args as [number, bigint, Uint8Array<ArrayBuffer> | null];
+      if (fd !== this.#fd) return call(...args);
+      this.requests.push(Number(number));
+      const structure = bytes ?? new Uint8Array();
+      const view = new DataView(structure.buffer, structure.byteOffset, structure.byteLength);
+      const result = answer({ number: Number(number), view });
+      if (result >= 0) return result;
+      setErrno(-result);
+      return -1;
+    };
+  }
+
   /** Whether the device is ready to be read. */
   set ready(ready: boolean) {
-    libc.eventfd_read(this.#fd, new BigUint64Array(1));
-    if (ready) libc.eventfd_write(this.#fd, 1n);
+    eventfd_read(this.#fd, new BigUint64Array(1));
+    if (ready) eventfd_write(this.#fd, 1n);
   }
 
   [Symbol.dispose](): void {
@@ -72,7 +93,7 @@ export class FakeDriver implements Disposable {
       setErrno(this.openError);
       return -1;
     }
-    return this.#fd = libc.eventfd(0, EFD_NONBLOCK);
+    return this.#fd = eventfd(0, EFD_NONBLOCK);
   }
 }
 
