@@ -37,6 +37,8 @@ const memorySymbols = {
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);   MAP_FAILED is (void *) -1
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "isize" },
+  // int madvise(void *addr, size_t length, int advice);
+  madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   // int munmap(void *addr, size_t length);
   munmap: { parameters: ["usize", "usize"], result: "i32" },
 } as const;

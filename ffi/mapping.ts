@@ -23,6 +23,8 @@ const MAP_ANONYMOUS = 0x20;
 /** The kernel sets no memory aside for it. */
 const MAP_NORESERVE = 0x4000;
 
+const MADV_REMOVE = 9;
+
 const NO_DESCRIPTOR = -1;
 
 /**
@@ -57,6 +59,17 @@ export class Mapping {
     this.address = address;
     this.byteLength = byteLength;
     this.buffer = Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address)!, byteLength);
+  }
+
+  /**
+   * Gives the memory behind a part of a shared mapping back: it is zero then, for all who map it, until it is written.
+   *
+   * @param offset Where the part begins, in bytes: at a page; it goes to the end.
+   * @returns `false` when the kernel does not take it back; then it is as it was.
+   */
+  discard(offset: number): boolean {
+    const length = BigInt(this.byteLength - offset);
+    return this.#open && libc.madvise(this.address + BigInt(offset), length, MADV_REMOVE) === 0;
   }
 
   /**

@@ -11,6 +11,7 @@ import { formatHandle, type Handle, handlesEqual, INVALID_HANDLE, isHandle } fro
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
+import { IdleLanes } from "./idle_lanes.ts";
 import { IncomingLane } from "./inbox.ts";
 import type { Requests } from "./fabric/protocol.ts";
 import { Mailbox } from "./mailbox.ts";
@@ -51,6 +52,7 @@ export class Datagrams {
   readonly #session: Session;
   readonly #emit: (event: VmciEvent) => void;
   readonly #mailboxes = new Map<string, Mailbox>();
+  readonly #idle = new IdleLanes();
   readonly #incoming = new Map<number, IncomingLane>();
   /** Lanes whose receivers went: if nobody is the broker now, the next one says what became of their destinations. */
   readonly #lost = new Map<number, Requests["announce_lane"]>();
@@ -67,7 +69,7 @@ export class Datagrams {
   constructor(session: Session, emit: (event: VmciEvent) => void) {
     this.#session = session;
     this.#emit = emit;
-    this.#anonymous = new Outbox(session, INVALID_HANDLE);
+    this.#anonymous = new Outbox(session, INVALID_HANDLE, this.#idle);
     session.on("lane", ({ lane, source, destination, peer, fresh, ticket }, [memory, ...bell]) => {
       if (fresh) session.peers.adopt(peer, bell);
       const mailbox = this.#mailboxes.get(formatHandle(destination));
@@ -127,7 +129,13 @@ export class Datagrams {
     });
     const handle = Object.freeze(result.handle);
     const destroyed = (mailbox: Mailbox) => this.#destroyed(mailbox);
-    const mailbox = new Mailbox(this.#session, handle, destroyed, (lane, broken) => this.#laneDone(lane, broken));
+    const mailbox = new Mailbox(
+      this.#session,
+      handle,
+      destroyed,
+      (lane, broken) => this.#laneDone(lane, broken),
+      this.#idle,
+    );
     this.#mailboxes.set(formatHandle(handle), mailbox);
     this.#session.holdings.keep({
       type: "DATAGRAM",
@@ -194,6 +202,7 @@ export class Datagrams {
   }
 
   #close(): void {
+    this.#idle.close();
     this.#anonymous.close();
     for (const mailbox of this.#mailboxes.values()) mailbox.shut();
     this.#mailboxes.clear();

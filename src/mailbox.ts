@@ -6,6 +6,7 @@
 
 import { VmciError } from "./error.ts";
 import { formatHandle, type Handle } from "./handle.ts";
+import type { IdleLanes } from "./idle_lanes.ts";
 import { Inbox, type LaneDone } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
 import type { Session } from "./fabric/session.ts";
@@ -26,12 +27,19 @@ export class Mailbox {
   /**
    * @param destroyed Called once when the program destroys the handle.
    * @param laneDone Called when a lane into it is done with.
+   * @param idle Has lanes out of it rest.
    */
-  constructor(session: Session, handle: Handle, destroyed: (mailbox: Mailbox) => void, laneDone: LaneDone) {
+  constructor(
+    session: Session,
+    handle: Handle,
+    destroyed: (mailbox: Mailbox) => void,
+    laneDone: LaneDone,
+    idle: IdleLanes,
+  ) {
     this.session = session;
     this.handle = handle;
     this.inbox = new Inbox(laneDone);
-    this.outbox = new Outbox(session, handle);
+    this.outbox = new Outbox(session, handle, idle);
     this.#destroyed = destroyed;
   }
 

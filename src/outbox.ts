@@ -9,7 +9,8 @@ import type { Handle } from "./handle.ts";
 import { isHandle } from "./handle.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { WaitOptions } from "./lane/waiting.ts";
-import { LaneProducer } from "./lane/ring.ts";
+import type { Idle, IdleLanes } from "./idle_lanes.ts";
+import { LaneProducer, RING_START } from "./lane/ring.ts";
 import type { ErrorCodeName } from "./result_code.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Nudgeable } from "./fabric/peer.ts";
@@ -27,7 +28,7 @@ const LANE_ENDS: Readonly<Record<LaneEnd, readonly [ErrorCodeName, reason: strin
 };
 
 /** One lane, seen from its sender. */
-export class OutgoingLane {
+export class OutgoingLane implements Idle {
   readonly number: number;
   readonly destination: Handle;
   readonly producer: LaneProducer;
@@ -37,8 +38,11 @@ export class OutgoingLane {
   readonly ticket: string;
   /** Why it is closed, once it is. */
   end: LaneEnd | undefined;
+  /** Whether its memory was given back. */
+  resting = true;
   readonly #pages: SharedPages;
   #roomWaiters = 0;
+  #sentBefore = 0;
 
   constructor(number: number, destination: Handle, pages: SharedPages, peer: Nudgeable | undefined, ticket: string) {
     this.number = number;
@@ -47,6 +51,18 @@ export class OutgoingLane {
     this.peer = peer;
     this.ticket = ticket;
     this.#pages = pages;
+  }
+
+  get over(): boolean {
+    return this.end !== undefined;
+  }
+
+  rest(): boolean {
+    const { sent, queued } = this.producer;
+    const idle = sent === this.#sentBefore && queued === 0;
+    this.#sentBefore = sent;
+    if (idle) this.#pages.discard(RING_START);
+    return this.resting = idle;
   }
 
   /** Asks to be rung when there is room; each call wants its {@linkcode OutgoingLane.unwantRoom}. */
@@ -71,12 +87,14 @@ export class Outbox {
   /** The source that goes with every datagram. */
   readonly source: Handle;
   readonly #session: Session;
+  readonly #idle: IdleLanes;
   readonly #lanes = new Map<number, Map<number, OutgoingLane>>();
   /** The lane used last: as a rule the next one too. */
   #last: OutgoingLane | undefined;
 
-  constructor(session: Session, source: Handle) {
+  constructor(session: Session, source: Handle, idle: IdleLanes) {
     this.#session = session;
+    this.#idle = idle;
     this.source = source;
   }
 
@@ -101,6 +119,7 @@ export class Outbox {
           `budget of 139264; wait for room()`,
       });
     }
+    if (lane.resting) this.#stir(lane);
     lane.peer?.nudge();
     return length;
   }
@@ -138,6 +157,11 @@ export class Outbox {
     } finally {
       lane.unwantRoom();
     }
+  }
+
+  #stir(lane: OutgoingLane): void {
+    lane.resting = false;
+    this.#idle.stir(lane);
   }
 
   /** All lanes. */

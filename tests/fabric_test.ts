@@ -136,6 +136,37 @@ Deno.test("fabric: a lane that was closed is unmapped on both sides, once it is 
   }
 });
 
+/** How many bytes of lanes this process has in memory. */
+async function residentLanes(): Promise<number> {
+  const maps = (await Deno.readTextFile("/proc/self/smaps")).split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/);
+  const lanes = maps.filter((map) => map.includes("memfd:vmci-lane"));
+  return lanes.reduce((sum, map) => sum + 1024 * Number(/^Rss: +(\d+) kB/m.exec(map)![1]), 0);
+}
+
+Deno.test("fabric: a lane that is not used gives its memory back, and goes on where it was", async () => {
+  await using directory = await runDirectory();
+  await using host = await openVmci({ device: directory.path });
+  await using guest = await openVmci({ device: directory.path, contextId: 16 });
+  using mailbox = host.datagrams.create();
+  host.access.addClientPrivileges(mailbox.handle, host.access.publicGroup, { allow: ["DG_SEND"] });
+  using sender = guest.datagrams.create();
+  const send = (count: number) => {
+    for (let i = 0; i < count; i++) {
+      sender.sendTo(mailbox.handle, new Uint8Array(5000).fill(i));
+      assertEquals(mailbox.tryReceive()?.payload, new Uint8Array(5000).fill(i));
+    }
+  };
+  send(200);
+  assertGreater(await residentLanes(), 500_000);
+  // What is in it stays.
+  sender.sendTo(mailbox.handle, new Uint8Array([1, 2, 3]));
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  assertEquals(mailbox.tryReceive()?.payload, new Uint8Array([1, 2, 3]));
+  while (await residentLanes() > 100_000) await new Promise((resolve) => setTimeout(resolve, 100));
+  for (let round = 0; round < 3; round++) send(70);
+  assertGreater(await residentLanes(), 500_000);
+});
+
 /** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */
 const wanting: Readonly<
   Record<string, readonly [symbol: string, times: number, prepare: (vmci: Vmci, other: Vmci) => () => unknown]>

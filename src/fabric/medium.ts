@@ -30,6 +30,12 @@ export type RegionAccess = "everybody" | "creator";
 export interface SharedPages {
   /** The pages. */
   readonly buffer: ArrayBuffer;
+  /**
+   * Gives the memory behind a part of the pages back: it is zero then, for everybody. Where that cannot be done it stays.
+   *
+   * @param offset Where the part begins, in bytes; it goes to the end.
+   */
+  discard(offset: number): void;
   /** Gives the mapping back; every view of `buffer` is then empty. */
   close(): void;
 }

@@ -20,6 +20,9 @@ import { DATAGRAM_HEADER_SIZE, DATAGRAM_QUEUE_SIZE, MAX_PAYLOAD_SIZE } from "../
 const COUNTERS_SIZE = 4096;
 const RING_SIZE = 262144;
 
+/** Where the ring begins. While it is empty all of it from there on may be made zero: by the producer, nobody else. */
+export const RING_START: number = COUNTERS_SIZE;
+
 /** The size of a lane's memory in bytes. */
 export const LANE_SIZE: number = COUNTERS_SIZE + RING_SIZE;
 
@@ -50,6 +53,11 @@ export class LaneProducer {
   constructor(buffer: ArrayBuffer) {
     this.#words = new Int32Array(buffer);
     this.#bytes = new Uint8Array(buffer);
+  }
+
+  /** How many bytes were ever sent, headers included, modulo 2^32. */
+  get sent(): number {
+    return this.#sent;
   }
 
   /** Bytes of the budget that the consumer has not given back, headers of 24 bytes included. */

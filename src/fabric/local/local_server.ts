@@ -426,11 +426,12 @@ export class LocalServer {
 
   #close(): void {
     this.#closeListeners(() => true);
-    for (const door of this.#doors.values()) {
-      this.#closeDoor(door);
-      this.#deliver(this.#broker.disconnect(door.client));
-    }
+    const doors = [...this.#doors.values()];
     this.#doors.clear();
+    // What they have goes with none of them: they take it to the next broker. So nobody is told that others are gone.
+    this.#byClient.clear();
+    for (const door of doors) this.#closeDoor(door);
+    for (const { client } of doors) this.#deliver(this.#broker.disconnect(client));
     this.#opened.dispose();
     if (this.#config.lock !== undefined) closeDescriptor(this.#config.lock);
   }

@@ -68,7 +68,8 @@ export class MemoryMedium implements Medium {
   }
 
   openLane(share: Share): SharedPages {
-    return { buffer: share as ArrayBuffer, close: () => {} };
+    const buffer = share as ArrayBuffer;
+    return { buffer, discard: (offset) => new Uint8Array(buffer, offset).fill(0), close: () => {} };
   }
 
   createAttention(): { attention: SharedWord; share: Share } {
