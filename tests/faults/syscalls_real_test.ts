@@ -30,6 +30,20 @@ Deno.test("out of descriptors: a client is told NO_RESOURCES, what it has goes o
   });
 });
 
+Deno.test("out of descriptors: so is a client whose process has the broker", async () => {
+  await using directory = await OwnDirectory.make();
+  const report = await starved("descriptors", directory.path) as Record<string, unknown>;
+  // Whichever of the two runs out first says so; the broker's error has no cause here.
+  assertEquals({ ...report, refused: String(report.refused).split(" ")[0] }, {
+    made: true,
+    refused: "NO_RESOURCES",
+    goesOn: true,
+    steady: true,
+    after: "done",
+    leftOpen: 0,
+  });
+});
+
 Deno.test("out of addresses: a region that cannot be mapped is NO_MEM, and later it can", async () => {
   await using directory = await OwnDirectory.make();
   await using _broker = await openVmci({ device: directory.path });

@@ -7,7 +7,7 @@ import { failCalls } from "./hostile_support/syscalls_plan.ts";
 const seed = Number(Deno.env.get("VMCI_SEED") ?? Math.floor(Date.now() / 86_400_000));
 
 Deno.test(`system calls: one fails within each operation, on the client's and on the broker's side (seed ${seed})`, async () => {
-  const figures = await failCalls({ seed, seconds: 45, operations: 0.25, bodies: 0, each: 0 });
+  const figures = await failCalls({ seed, seconds: 45, operations: 0.5, bodies: 0, each: 0 });
   assertEquals(figures.problems, []);
   assert(figures.faults > 50, Deno.inspect(figures));
 });
