@@ -29,10 +29,12 @@ const TESTS = [
   "tests/local_server_test.ts",
   "tests/memory_medium_test.ts",
   "tests/name_table_test.ts",
+  "tests/notice_queue_test.ts",
   "tests/policy_test.ts",
   "tests/ring_test.ts",
   "tests/run_directory_test.ts",
   "tests/simulation_test.ts",
+  "tests/system_failure_test.ts",
   "tests/vocabulary_test.ts",
   "tests/waiting_test.ts",
 ];
