@@ -62,7 +62,7 @@ export const recoveryHandlers: Handlers<
   },
 
   announce_entries: (fabric, client, args) => {
-    demandAnnouncing(client);
+    demandReturned(client);
     const resource = fabric.resources.get(args.type, args.handle);
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
     const context = contextOf(client);
@@ -140,17 +140,30 @@ export const recoveryHandlers: Handlers<
 
   // Who calls somebody a peer who is none is not rung by him: that harms nobody else, and needs no ticket.
   announce_peers: (fabric, client, args) => {
-    demandAnnouncing(client);
+    demandReturned(client);
     for (const number of args.peers) {
       if (!fabric.wasGiven(number) || client.peers.size >= MOST_PEERS) continue;
+      const other = fabric.clients.get(number);
+      // There is a bell if both say so.
+      if (other !== undefined && !other.announcing && !other.peers.has(client.number)) {
+        fabric.notify(client, "peer_gone", { peer: number });
+        continue;
+      }
       client.peers.add(number);
-      fabric.clients.get(number)?.peers.add(client.number);
+      client.ownPeers.add(number);
+      other?.peers.add(client.number);
     }
     return {};
   },
 
   announced: (fabric, client) => {
+    for (const other of client.announcing ? fabric.clients.values() : []) {
+      if (client.ownPeers.has(other.number) || !other.peers.delete(client.number)) continue;
+      client.peers.delete(other.number);
+      fabric.notify(other, "peer_gone", { peer: client.number });
+    }
     client.announcing = false;
+    client.ownPeers.clear();
     expectNoMore(fabric, client.survivor);
     if (!fabric.recovering) tellSettled(fabric, client);
     return {};
@@ -173,14 +186,9 @@ export function expectNoMore(fabric: FabricState, survivor: string | undefined):
   for (const client of fabric.clients.values()) tellSettled(fabric, client);
 }
 
-/**
- * Refuses what proves itself by nothing: only who lived under the broker before may say it, and only until it has said
- * that this was all.
- */
-function demandAnnouncing(client: Client): void {
-  if (!client.announcing) {
-    fail("NO_ACCESS", "you have nothing to announce: you came under this broker, or have said all");
-  }
+/** Refuses what proves itself by nothing: only who lived under the broker before may say it. (Twice, if need be.) */
+function demandReturned({ returned }: Client): void {
+  if (!returned) fail("NO_ACCESS", "you have nothing to announce: you came under this broker");
 }
 
 /**
