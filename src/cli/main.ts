@@ -42,7 +42,7 @@ Options of every command:
   -h, --help            print what the command does
       --version         print the version
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`;
+Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.`;
 
 /**
  * Runs the tool.
