@@ -195,6 +195,7 @@ export class DeviceConnection implements Connection {
       const { code, reason } = error;
       this.#inbox.push({ message: { id, error: { code, reason } }, shares: [] });
     }
+    this.#options.changed();
     return "sent";
   }
 
@@ -274,7 +275,6 @@ export class DeviceConnection implements Connection {
     const handle = { context: this.#carrier!.context, resource: port.number };
     this.#endpoints.set(formatHandle(handle), newEndpoint(handle, port));
     this.#broker!.addEndpoint(handle);
-    this.#options.changed();
     return { handle, ticket: "" };
   }
 
@@ -291,7 +291,6 @@ export class DeviceConnection implements Connection {
     const now = performance.now();
     endpoint.leaving = now + LINGER;
     this.#leave(endpoint, now);
-    this.#options.changed();
   }
 
   /** Gives the port of a destroyed endpoint back, when nothing is on its way from it any more. */
@@ -310,7 +309,6 @@ export class DeviceConnection implements Connection {
   #service(): DsClient {
     if (this.#names === undefined) {
       this.#names = new DsClient(this.#carrier!.open(undefined), this.#options.service);
-      this.#options.changed();
     }
     return this.#names;
   }

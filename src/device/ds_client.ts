@@ -34,7 +34,7 @@ interface Pending {
 const REPEAT = 200;
 
 /** Milliseconds after which a name is kept again; the service forgets it after four times as long. */
-const KEEP = 10_000;
+const KEEP = 5000;
 
 /** Milliseconds that a question may take that nobody waits for. */
 const PATIENCE = 3000;

@@ -14,7 +14,7 @@ import { type ErrorCodeName, ResultCode } from "../result_code.ts";
 import { decodeDsRequest, DsAction, type DsReply, type DsRequest, encodeDsReply, isNameable } from "./ds_message.ts";
 
 /** Milliseconds for which a name lives that somebody keeps and has not named again. */
-export const KEPT_FOR = 40_000;
+export const KEPT_FOR = 20_000;
 
 /** What a service allows. */
 export interface DsLimits {
