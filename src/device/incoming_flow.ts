@@ -16,6 +16,8 @@ export class IncomingFlow {
   readonly source: Handle;
   readonly #producer: LaneProducer;
   #receiver: ReliableReceiver | undefined;
+  /** The epoch of the way before: what is left of that on its way here is nobody's. */
+  #past: number | undefined;
   /** What found no room in the lane. */
   #held: Uint8Array<ArrayBuffer> | undefined;
   #full = false;
@@ -49,7 +51,11 @@ export class IncomingFlow {
 
   /** Takes a piece of a numbered way in. */
   accept(frame: Frame): void {
-    if (this.#receiver?.epoch !== frame.epoch) this.#receiver = new ReliableReceiver(frame.epoch);
+    if (frame.epoch === this.#past) return;
+    if (this.#receiver?.epoch !== frame.epoch) {
+      this.#past = this.#receiver?.epoch;
+      this.#receiver = new ReliableReceiver(frame.epoch);
+    }
     this.#receiver.accept(frame);
     this.drain();
   }

@@ -108,8 +108,9 @@ export class ReliableSender {
   /** How many of them were sent. */
   #sent = 0;
   #bytes = 0;
-  /** Whether the first is to be sent again now. */
-  #repeat = false;
+  /** Which of them is to be sent again next, and before which that ends. */
+  #repeatAt = 0;
+  #repeatEnd = 0;
   #repeatedAt = -Infinity;
   /** Up to here, what was under way when something was missed may be missing as well. */
   #recovering: number | undefined;
@@ -176,13 +177,13 @@ export class ReliableSender {
 
   /** The frame that is to be sent now; {@linkcode ReliableSender.didSend} says that it was. */
   next(): Uint8Array<ArrayBuffer> | undefined {
-    return this.#repeat ? this.#frames[0] : this.#frames[this.#sent];
+    return this.#frames[this.#repeatAt < this.#repeatEnd ? this.#repeatAt : this.#sent];
   }
 
   /** The frame was sent. */
   didSend(now: number): void {
-    if (this.#repeat) {
-      this.#repeat = false;
+    if (this.#repeatAt < this.#repeatEnd) {
+      this.#repeatAt++;
       this.#repeatedAt = now;
       this.repeated++;
     } else {
@@ -224,18 +225,25 @@ export class ReliableSender {
     this.#sent -= taken;
     // What was repeated has come; the next one that is missing need not be asked for.
     const left = this.#recovering === undefined ? 0 : (this.#recovering - number) >>> 0;
-    const missing = left > 0 && left <= this.#sent;
-    if (!missing) this.#recovering = undefined;
-    this.#repeat = missing;
+    this.#repeatEnd = 0;
+    if (left > 0 && left <= this.#sent) this.#repeat();
+    else this.#recovering = undefined;
     this.#delay = REPEAT.first;
     this.#due = this.#sent > 0 ? now + this.#delay : Infinity;
   }
 
-  /** The oldest frame has not arrived. */
+  /** The oldest datagram has not arrived. */
   #miss(): void {
     if (this.#sent === 0) return;
-    this.#repeat = true;
+    this.#repeat();
     this.#recovering = (this.#base + this.#sent) >>> 0;
+  }
+
+  /** Sends the oldest datagram again: a receiver takes it whole, so that it does not say which piece is missing. */
+  #repeat(): void {
+    this.#repeatAt = 0;
+    const pieces = this.#frames[0]![Offset.flag] === 1 ? 1 : 2;
+    this.#repeatEnd = Math.min(pieces, this.#sent);
   }
 }
 
