@@ -115,7 +115,7 @@ export class LentMapping {
     const buffer = this.#buffer.deref();
     const window = buffer && windowOf(buffer);
     if (buffer === undefined || window === undefined) collectedWindow();
-    else if (closeWindow(window, buffer, this.#byteLength)) retire(() => keepWindow(window));
+    else if (closeWindow(window, buffer)) retire(() => keepWindow(window));
   }
 }
 

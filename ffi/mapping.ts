@@ -101,7 +101,7 @@ export class Mapping {
     this.#open = false;
     const window = windowOf(this.buffer);
     if (window !== undefined) {
-      if (closeWindow(window, this.buffer, this.byteLength)) keepWindow(window);
+      if (closeWindow(window, this.buffer)) keepWindow(window);
       return true;
     }
     if (this.buffer.detached) {
@@ -130,17 +130,16 @@ export function replacePages(address: bigint, byteLength: number): boolean {
 }
 
 /**
- * Empties a window's buffer and puts private zeroes in the place of the pages in it.
+ * Empties a window's buffer and puts private zeroes in the place of all of it.
  *
  * @param window The window.
  * @param buffer Its buffer.
- * @param byteLength How many bytes were mapped.
  * @returns `false` when its addresses must not be used again.
  */
-export function closeWindow(window: Window, buffer: ArrayBuffer, byteLength: number): boolean {
+export function closeWindow(window: Window, buffer: ArrayBuffer): boolean {
   mappings--;
   detachWindow(buffer);
-  const replaced = replacePages(window.address, byteLength);
+  const replaced = replacePages(window.address, window.byteLength);
   if (!replaced) stuck.push(window);
   return replaced;
 }

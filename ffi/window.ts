@@ -12,7 +12,7 @@
  * @module
  */
 
-import { addressOf, Errno, SystemError } from "./libc.ts";
+import { addressOf, Errno, SystemError, UnsupportedPlatformError } from "./libc.ts";
 
 /** What WebAssembly calls a page, in bytes. */
 const UNIT = 65536;
@@ -20,7 +20,7 @@ const UNIT = 65536;
 /** The most units of one memory: 4 GiB. */
 const MOST_UNITS = 65536;
 
-/** The most windows at once. Each takes up to four of the mappings that the kernel allows a process (65,530). */
+/** The most windows at once. Each takes two or three of the mappings that the kernel allows a process (65,530). */
 const MOST_WINDOWS = 15_000;
 
 /** So many closed windows at most are kept to be opened again: a new one costs some 20 µs and is garbage later. */
@@ -32,6 +32,8 @@ export interface Window {
   readonly memory: WebAssembly.Memory;
   /** Where it begins: at a page. */
   readonly address: bigint;
+  /** Its length in bytes. */
+  readonly byteLength: number;
 }
 
 /** Windows by the buffers through which they are seen. */
@@ -50,6 +52,7 @@ const collected = new FinalizationRegistry<void>(() => void count--);
  * @param byteLength How many bytes are needed at least.
  * @returns The window, and its buffer, by which {@linkcode windowOf} finds it again.
  * @throws {SystemError} ENOMEM when there is no such range.
+ * @throws {UnsupportedPlatformError} When the engine does otherwise than said above.
  */
 export function openWindow(byteLength: number): { readonly window: Window; readonly buffer: ArrayBuffer } {
   const units = Math.max(1, Math.ceil(byteLength / UNIT));
@@ -70,9 +73,15 @@ function makeWindow(units: number): Window {
     if (error instanceof RangeError) throw new SystemError(Errno.ENOMEM, "mmap");
     throw error;
   }
+  const address = addressOf(new Uint8Array(bufferOf(memory)));
+  if (address % BigInt(UNIT) !== 0n) {
+    throw new UnsupportedPlatformError(
+      `Cannot map memory at ${address}: this engine takes WebAssembly's from its heap`,
+    );
+  }
   count++;
   collected.register(memory);
-  return { memory, address: addressOf(new Uint8Array(bufferOf(memory))) };
+  return { memory, address, byteLength: units * UNIT };
 }
 
 /** It is not shared, in the sense of WebAssembly. */
@@ -101,15 +110,15 @@ export function detachWindow(buffer: ArrayBuffer): void {
 }
 
 /**
- * Takes a window back, to be opened again. Private zeroes must be where the mapped pages were, its buffer detached, and
- * no native operation under way on it.
+ * Takes a window back, to be opened again. It must be private zeroes all over, its buffer detached, and no native
+ * operation under way on it.
  *
  * @param window The window.
  */
 export function keepWindow(window: Window): void {
   if (keptCount >= MOST_KEPT) return;
   keptCount++;
-  const units = window.memory.buffer.byteLength / UNIT;
+  const units = window.byteLength / UNIT;
   const same = kept.get(units);
   if (same === undefined) kept.set(units, [window]);
   else same.push(window);
