@@ -109,6 +109,27 @@ for (
   });
 }
 
+for (const [what, permissions] of [["the library", LEAST], ["libraries", ["--allow-ffi"]]] as const) {
+  Deno.test(`least permission: who is allowed ${what} alone is asked at a terminal for nothing else`, async () => {
+    await using directory = await OwnDirectory.make();
+    const on = ["--device", directory.path];
+    const audit = `${directory.path}/audit`;
+    const env = { DENO_AUDIT_PERMISSIONS: audit };
+    await using serving = new Program("examples/datagram_app.ts", ["-s", ...on, "--context", "2"], {
+      permissions,
+      env,
+    });
+    await serving.printed("Answering");
+    for (let i = 0; i < 3; i++) await run("examples/datagram_app.ts", ["-c", ...on], { permissions });
+    assertEquals((await serving.ended).code, 0);
+    const lines = (await Deno.readTextFile(audit)).trimEnd().split("\n").map((line) => JSON.parse(line));
+    const asked = new Set(
+      lines.map(({ permission, value }) => permission === "ffi" && value === null ? "*" : permission),
+    );
+    assertEquals([...asked].sort(), permissions === LEAST ? ["ffi"] : ["*", "ffi"]);
+  });
+}
+
 Deno.test("least permission: nothing is left of a thousand of anything", async () => {
   await using directory = await OwnDirectory.make();
   const permissions = [...LEAST, "--v8-flags=--expose-gc"];
