@@ -54,7 +54,7 @@ export class Datagrams {
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #idle = new IdleLanes();
   readonly #incoming = new Map<number, IncomingLane>();
-  /** Lanes whose receivers went: if nobody is the broker now, the next one says what became of their destinations. */
+  /** Lanes whose receivers went, until the broker says what became of their destinations: this one or, if it dies, the next. */
   readonly #lost = new Map<number, Requests["announce_lane"]>();
   /** What is sent without a source. */
   readonly #anonymous: Outbox;
@@ -93,8 +93,9 @@ export class Datagrams {
     });
     session.on("lane_closed", ({ lane, cause }) => {
       if (cause !== "gone") this.#incoming.get(lane)?.end();
-      if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
+      // If it was announced as lost, this is the answer.
       this.#lost.delete(lane);
+      if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
     });
     session.onAnnounce(() => this.#announce());
     session.peers.onGone((peer) => this.#peerGone(peer));
@@ -213,11 +214,6 @@ export class Datagrams {
     for (const lane of this.#incoming.values()) {
       if (lane.peer === peer) lane.end();
     }
-    for (const outbox of this.#outboxes()) {
-      for (const lane of outbox.lanes()) {
-        if (lane.peer === peer) this.#lost.set(lane.number, announcement(outbox, lane));
-      }
-    }
     this.#closeOutgoing((lane) => lane.peer === peer, "gone");
   }
 
@@ -232,6 +228,7 @@ export class Datagrams {
         if (!which(lane)) continue;
         const { destination } = lane;
         const bytes = lane.producer.queued;
+        if (end === "gone") this.#lost.set(lane.number, announcement(outbox, lane));
         outbox.remove(lane, end);
         if (end === "revoked") this.#emit({ type: "lane-revoked", destination });
         else if (bytes > 0) this.#emit({ type: "datagrams-lost", destination, bytes });

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { DeviceMedium } from "./device/device_medium.ts";
+import { parseDeviceName } from "./device/device_name.ts";
 import { VmciError } from "./error.ts";
 import type { ContextId } from "./handle.ts";
 import { environmentDefaults } from "./fabric/local/run_directory.ts";
@@ -22,7 +24,8 @@ export interface Device {
 }
 
 /**
- * Finds the medium for a device's name: nothing for the fabric of this user, `memory:NAME`, `fabric:PATH` or a path.
+ * Finds the medium for a device's name: nothing for the fabric of this user, `memory:NAME`, `fabric:PATH` or a path,
+ * `vsock:` or `/dev/vmci` with their options.
  *
  * @param name The name as the program wrote it.
  * @param start Whether to start the fabric where none runs.
@@ -34,10 +37,19 @@ export function openDevice(name: string | undefined, start: boolean, quota: Quot
   if (name?.startsWith("memory:")) {
     return { medium: new MemoryMedium(name.slice("memory:".length), quota), context: undefined };
   }
+  const real = name === undefined ? undefined : parseDeviceName(name);
+  if (real !== undefined) {
+    // What the sockets are a program cannot choose.
+    const context = real.kind === "vsock" ? undefined : localDefaults().context;
+    return { medium: new DeviceMedium(name!, real), context };
+  }
   if (name !== undefined) assertFabric(name);
   const defaults = localDefaults();
   const device = name ?? defaults.device;
   if (device?.startsWith("memory:")) return openDevice(device, start, quota);
+  if (name === undefined && device !== undefined && parseDeviceName(device) !== undefined) {
+    return openDevice(device, start, quota);
+  }
   const medium = new LocalMedium({ path: fabricPath(device), start, quota });
   return { medium, context: defaults.context };
 }
@@ -65,7 +77,7 @@ function localDefaults(): ReturnType<typeof environmentDefaults> {
   }
 }
 
-/** Devices of the SDK that this version does not drive are refused by name, before a path is looked at. */
+/** What is no fabric is refused by name, before a path is looked at. */
 function assertFabric(device: string): void {
   if (device.includes("\0")) {
     throw new VmciError("INVALID_ARGS", {
@@ -74,13 +86,13 @@ function assertFabric(device: string): void {
     });
   }
   const real = device === "/dev/vmci" || device === "/dev/vsock" || device.startsWith("vsock:") ||
-    device.startsWith("\\\\.");
+    device.startsWith("/dev/vmci,") || device.startsWith("\\\\.");
   const scheme = /^([a-z][a-z0-9+.-]+):/.exec(device)?.[1];
   if (!real && (scheme === undefined || scheme === "fabric")) return;
   throw new VmciError("UNAVAILABLE", {
     operation: "openVmci",
     reason: real
-      ? `the device ${device} is not driven by this version; leave the device out to use the fabric`
-      : `there is no device '${device}'; there are fabric:PATH, a path, and memory:NAME`,
+      ? `the device ${device} is no fabric; for datagrams of this machine's VMCI there are vsock: and /dev/vmci`
+      : `there is no device '${device}'; there are fabric:PATH, a path, memory:NAME, vsock: and /dev/vmci`,
   });
 }

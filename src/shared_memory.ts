@@ -282,10 +282,8 @@ export class SharedMemory {
     if (attachments === undefined || !attachment.attached) return false;
     attachment.attached = false;
     this.#forgotten.unregister(attachment);
-    const last = [...attachments.all].every((other) => !other.attached);
-    // If the broker dies meanwhile, the next one is told of neither the attachment nor the region.
-    if (last) this.#session.forget("SHAREDMEM", handle);
     try {
+      // If the broker dies meanwhile, this attachment is among those announced to the next one, which then takes it off.
       if (this.#session.closed) return false;
       return this.#session.request({ operation: "region.detach", handle }, "detach", { handle }).result.last;
     } catch (error) {
@@ -294,6 +292,7 @@ export class SharedMemory {
       return false;
     } finally {
       attachments.all.delete(attachment);
+      const last = attachments.all.size === 0;
       if (last) {
         this.#attachments.delete(key);
         this.#watchers.delete(key);
@@ -302,6 +301,7 @@ export class SharedMemory {
       // Further attachments of a creator that alone may write share one mapping.
       const sharedStill = [...attachments.all].some((other) => other.memory === memory);
       if (!sharedStill && !memory.close()) this.#emit({ type: "buffer-transferred", handle });
+      if (last) this.#session.forget("SHAREDMEM", handle);
     }
   }
 
@@ -324,11 +324,8 @@ export class SharedMemory {
   #announce(): void {
     const operation = "announce";
     for (const { size, creatorOnly, ticket, all, watching } of this.#attachments.values()) {
-      const attached = [...all].filter((attachment) => attachment.attached);
-      // What is being detached is detached for the next broker.
-      if (attached.length === 0) continue;
-      const { handle } = attached[0]!;
-      const attachment = { handle, count: attached.length, size, creatorOnly, ticket };
+      const { handle } = [...all][0]!;
+      const attachment = { handle, count: all.size, size, creatorOnly, ticket };
       const { accepted } = this.#session.request({ operation, handle }, "announce_attachment", attachment).result;
       // A broker that does not believe it does not know of it; the memory stays all the same.
       if (accepted && watching) this.#session.request({ operation, handle }, "watch_region", { handle });

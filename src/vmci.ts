@@ -7,6 +7,7 @@
 import { AccessControl } from "./access.ts";
 import { Datagrams } from "./datagrams.ts";
 import { openDevice } from "./device.ts";
+import { DeviceMedium } from "./device/device_medium.ts";
 import { Discovery } from "./discovery.ts";
 import { VmciError } from "./error.ts";
 import type { VmciEvent } from "./event.ts";
@@ -21,8 +22,11 @@ import { failureOf } from "./subject.ts";
 export interface OpenOptions {
   /**
    * Where to: nothing for this user's fabric on this machine (or what the environment variable `VMCI_FABRIC` says), the
-   * path of another fabric's directory or of a daemon's socket (with or without `fabric:` before it), or `memory:NAME`
-   * for one within this process.
+   * path of another fabric's directory or of a daemon's socket (with or without `fabric:` before it), `memory:NAME` for
+   * one within this process; or a real device, for datagrams: `vsock:` for the sockets of the host or of a virtual
+   * machine, `/dev/vmci` to be a context of the driver. After these come options with commas between them: `reliable`,
+   * so that nothing is lost between programs that both say so; `ds=CID:PORT`, where the discovery service is; and for
+   * `vsock:`, `buffer=BYTES` that the kernel keeps for each endpoint.
    */
   readonly device?: string | undefined;
   /**
@@ -79,6 +83,8 @@ export class Vmci implements Disposable, AsyncDisposable {
     this.sharedMemory = new SharedMemory(session, emit);
     this.access = new AccessControl(session);
     this.discovery = new Discovery(session);
+    const { medium } = session;
+    if (medium instanceof DeviceMedium) medium.onEvent = emit;
     session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
     session.on("context_added", ({ context }) => this.#contexts?.add(context));
     session.on("context_removed", ({ context }) => this.#contextRemoved(context));

@@ -899,10 +899,14 @@ describe("broker: recovery", () => {
     late.ask("announce_entries", entries("GROUP", other, { members }));
     world.join(VM);
     assertEquals(late.ask("is_member", { group: other, member: VM }), { member: false });
-    // And nothing is announced twice, or by who was not there.
-    late.ask("announced", {});
-    late.refused("NO_ACCESS", "announce_entries", entries("GROUP", other, { members }));
-    late.refused("NO_ACCESS", "announce_peers", { peers: [FIRST] });
+    // It may be said twice, if the answer was lost; but not by who was not there.
+    for (let i = 0; i < 2; i++) {
+      late.ask("announce_entries", entries("GROUP", other, { members }));
+      late.ask("announced", {});
+    }
+    const fresh = world.join(VM);
+    fresh.refused("NO_ACCESS", "announce_entries", entries("GROUP", fresh.group(), { members }));
+    fresh.refused("NO_ACCESS", "announce_peers", { peers: [FIRST] });
   });
 
   it("what cannot be somebody's is not taken back", () => {
@@ -972,6 +976,25 @@ describe("broker: recovery", () => {
     late.refused("NOT_FOUND", "query", { handle: handleOf(VM, 3000) });
   });
 
+  it("a bell of which one end is gone is none: who still has the other end is told, whoever comes first", () => {
+    for (const order of [[0, 1], [1, 0]] as const) {
+      const world = new BrokerWorld({ firstNumber: FIRST, survivors: survivors(1, 2) });
+      const both = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+      const [has, hasNot] = order.map((i) => both[i]!);
+      has!.ask("announce_peers", { peers: [hasNot!.client.number] });
+      for (const i of [0, 1]) both[i]!.ask("announced", {});
+      assertEquals(has!.take("peer_gone").map(({ body }) => body.peer), [hasNot!.client.number]);
+      assertEquals(hasNot!.take("peer_gone"), []);
+    }
+    // And one who lost its connection only comes back to a broker that has told the others that it is gone.
+    const world = new BrokerWorld();
+    const [host, guest] = [world.join(), world.join(VM)];
+    const late = world.join(VM, { client: 1100 });
+    late.ask("announce_peers", { peers: [host.client.number] });
+    assertEquals(late.take("peer_gone").map(({ body }) => body.peer), [host.client.number]);
+    assertEquals(guest.take("peer_gone"), []);
+  });
+
   it("a lane goes on when both of its ends have been announced", () => {
     for (const senderFirst of [true, false]) {
       const world = new BrokerWorld({ firstNumber: FIRST, survivors: survivors(1, 2) });
@@ -987,6 +1010,7 @@ describe("broker: recovery", () => {
       ];
       for (const step of senderFirst ? steps : steps.toReversed()) step();
       sender.ask("announce_peers", { peers: [receiver.client.number] });
+      receiver.ask("announce_peers", { peers: [sender.client.number] });
       for (const client of [receiver, sender]) client.ask("announced", {});
       assertEquals([sender.take("lane_closed"), receiver.take("lane_closed")], [[], []]);
       assertEquals(world.inspect("lanes").length, 1);

@@ -163,7 +163,7 @@ for (const [program, name] of [[SHARED_MEM, "HOST TIME"], [DATAGRAM, "HOST INFO"
         [["-d", `${directory.path}/missing`], -20, "there is no directory"],
         [["-d", `${directory.path}/file`], -20, "is a file, not a directory"],
         [["-d", open.path], -7, "others may enter"],
-        [["-d", "/dev/vmci"], -20, "is not driven by this version"],
+        [["-d", "/dev/vsock"], -20, "is no fabric"],
         [["-d", "carrier-pigeon:"], -20, "there is no device"],
         [["-d", directory.path, "--context", "5"], -2, "context 5 is reserved"],
         [["-d", directory.path, "--context", "9999999999"], -2, "contextId must be"],

@@ -62,11 +62,11 @@ Deno.test("every function of the SDK has its place in the README", () => {
 
 Deno.test("every code, task, file and command that the README names exists", async () => {
   for (const [code] of README.matchAll(/\b[A-Z]+(?:_[A-Z]+)+\b/g)) {
-    const known = code in ResultCode || /^(?:VMCI_|DG_|SM_|CTX_|QP_)/.test(code);
+    const known = code in ResultCode || /^(?:VMCI_|DG_|SM_|CTX_|QP_|AF_|SOCK_|CAP_)/.test(code);
     assert(known, code);
   }
   const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`)) as { tasks: Record<string, unknown> };
-  for (const [, task] of README.matchAll(/deno task (\w+)/g)) assert(task! in tasks, task);
+  for (const [, task] of README.matchAll(/deno task ([\w:]+)/g)) assert(task! in tasks, task);
   for (const [, file] of README.matchAll(/\]\(([^)#]+)\)/g)) await Deno.stat(ROOT + file);
   for await (const { name } of Deno.readDir(`${ROOT}examples`)) {
     if (!name.startsWith("_")) assert(README.includes(`(examples/${name})`), name);

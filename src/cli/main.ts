@@ -10,6 +10,7 @@ import { type Command, ExitCode, type Parser, printJson, UsageError } from "./co
 import { aclCheck } from "./acl_check.ts";
 import { bench } from "./bench.ts";
 import { doctor } from "./doctor.ts";
+import { dsServe } from "./ds_serve.ts";
 import { fabricServe } from "./fabric_serve.ts";
 import { fabricStatus } from "./fabric_status.ts";
 import { ls } from "./ls.ts";
@@ -23,6 +24,7 @@ const COMMANDS: readonly Command[] = [
   ping,
   aclCheck,
   bench,
+  dsServe,
   doctor,
   vmxShow,
   vmxEnable,
@@ -40,7 +42,7 @@ Options of every command:
   -h, --help            print what the command does
       --version         print the version
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`;
+Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.`;
 
 /**
  * Runs the tool.

@@ -815,8 +815,13 @@ export class Session implements Parking {
   #sayBye(): boolean {
     const connection = this.#connection;
     if (connection === undefined || !this.medium.hostsBroker) return false;
-    const packet = this.#exchange(connection, "bye", {}, [], performance.now() + this.#options.timeout);
-    return typeof packet === "object" && (packet.message.result as Results["bye"]).last;
+    try {
+      const packet = this.#exchange(connection, "bye", {}, [], performance.now() + this.#options.timeout);
+      return typeof packet === "object" && (packet.message.result as Results["bye"]).last;
+    } catch {
+      // It hears that the connection is closed.
+      return false;
+    }
   }
 }
 

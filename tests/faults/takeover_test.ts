@@ -10,3 +10,7 @@ Deno.test("takeover: whoever has the broker is killed 4 times under load", async
 Deno.test("takeover: the daemon is killed and started again 3 times under load", async () => {
   console.log(await takeoverUnderLoad({ kills: 3, seed: 1, daemon: true }));
 });
+
+Deno.test("takeover: the daemon is stopped under load: calls end in time and lanes go on", async () => {
+  console.log(await takeoverUnderLoad({ kills: 3, seed: 5, daemon: true, stopEvery: 1 }));
+});

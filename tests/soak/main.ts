@@ -8,12 +8,23 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { deaths, restart, systemCalls, takeover } from "./faults.ts";
+import { hostileClients, ringFuzz } from "./hostile.ts";
 import { leaks } from "./leaks.ts";
 import type { Figures, SoakPiece } from "./piece.ts";
 import { simulation } from "./simulation.ts";
 import { traffic } from "./traffic.ts";
 
-const PIECES: readonly SoakPiece[] = [simulation, traffic, takeover, restart, deaths, systemCalls, leaks];
+const PIECES: readonly SoakPiece[] = [
+  simulation,
+  traffic,
+  takeover,
+  restart,
+  deaths,
+  systemCalls,
+  ringFuzz,
+  hostileClients,
+  leaks,
+];
 /** What is said of the whole. */
 const TOTALS = ["cases", "faults injected", "datagrams sent", "datagrams checked", "losses"];
 

@@ -22,6 +22,8 @@ export interface Person {
   subscribed: boolean;
   /** Those it has a bell with, by number. */
   readonly bells: Set<number>;
+  /** The bells that it said it has, or got meanwhile; as long as it announces. */
+  vouched: Set<number> | undefined;
   /** What it asked by ping and nobody answered yet. */
   readonly pings: Set<number>;
   readonly watches: Map<number, { readonly prefix: string; readonly exact: boolean }>;
@@ -362,6 +364,7 @@ export class SimulationModel {
       privileged,
       subscribed: false,
       bells: new Set(),
+      vouched: returns ? new Set() : undefined,
       pings: new Set(),
       watches: new Map(),
     };
@@ -642,6 +645,8 @@ export class SimulationModel {
   #befriend(a: Person, b: Person): void {
     a.bells.add(b.number);
     b.bells.add(a.number);
+    a.vouched?.add(b.number);
+    b.vouched?.add(a.number);
   }
 
   // --- Names and lanes ------------------------------------------------------------------------------------------------
@@ -802,7 +807,7 @@ export class SimulationModel {
     forget_peer: (person, { peer: number }) => {
       const peer = this.people.find((it) => it.number === number);
       if (peer === undefined || !person.bells.delete(number)) return {};
-      peer.bells.delete(person.number);
+      if (peer.bells.delete(person.number)) this.#tell(peer, "peer_gone", { peer: person.number });
       const between = this.lanes.filter(({ sender, destination: { owner } }) =>
         (sender === person && owner === peer) || (sender === peer && owner === person)
       );
@@ -970,12 +975,26 @@ export class SimulationModel {
     },
     announce_peers: (person, { peers }) => {
       for (const number of peers) {
+        const other = this.people.find((it) => it.number === number);
+        const denies = other !== undefined && other.vouched === undefined && !other.bells.has(person.number);
+        if (denies) {
+          this.#tell(person, "peer_gone", { peer: number });
+          continue;
+        }
         person.bells.add(number);
-        this.people.find((it) => it.number === number)?.bells.add(person.number);
+        person.vouched?.add(number);
+        other?.bells.add(person.number);
       }
       return {};
     },
     announced: (person) => {
+      const vouched = person.vouched ?? new Set();
+      person.vouched = undefined;
+      for (const other of this.people) {
+        if (vouched.has(other.number) || !other.bells.delete(person.number)) continue;
+        person.bells.delete(other.number);
+        this.#tell(other, "peer_gone", { peer: person.number });
+      }
       this.#expectNoMore(person.slot);
       if (!this.recovering) this.#tellSettled(person);
       return {};

@@ -14,7 +14,7 @@ const STEPS: readonly [name: string, args: readonly string[]][] = [
   ["lint", ["lint"]],
   ["types", ["check"]],
   ["broker's thread", ["task", "--quiet", "build:thread", "--check"]],
-  ["documentation", ["doc", "--lint", "mod.ts", "cli.ts"]],
+  ["documentation", ["doc", "--lint", "mod.ts", "cli.ts", "src/device/mod.ts"]],
   ["tests", ["task", "--quiet", "test"]],
   ["publishing", ["publish", "--dry-run", "--allow-dirty"]],
 ];

@@ -22,6 +22,8 @@ export function makeBells(fabric: FabricState, count: number): (readonly [Share,
 
 /** Two clients got a bell. */
 export function befriend(a: Client, b: Client): void {
-  a.peers.add(b.number);
-  b.peers.add(a.number);
+  for (const [one, other] of [[a, b], [b, a]] as const) {
+    one.peers.add(other.number);
+    if (one.announcing) one.ownPeers.add(other.number);
+  }
 }

@@ -45,7 +45,7 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
     // A fabric with a roster lets nobody in but its own user; a daemon has none, and expects nobody by it.
     client.survivor = args.slot >= 0 ? slotSurvivor(args.slot) : clientSurvivor(client.number);
     client.observer = args.observer;
-    client.announcing = before !== null;
+    client.returned = client.announcing = before !== null;
     client.context = context;
     client.attention = shares.shift()!;
     fabric.clients.set(client.number, client);

@@ -64,7 +64,9 @@ export class Client {
   survivor: string | undefined;
   /** Whether it only looks. */
   observer = false;
-  /** Whether it lived under the broker before and has not announced all that it had. */
+  /** Whether it says that it lived under the broker before. */
+  returned = false;
+  /** Whether it has not announced all that it had then. */
   announcing = false;
   /** How many packets wait for it to read them, as the medium counts them. */
   unread = 0;
@@ -86,6 +88,8 @@ export class Client {
   readonly lost: Set<Endpoint> = new Set();
   /** The numbers of those it has a bell with. */
   readonly peers: Set<number> = new Set();
+  /** Those of them that it has announced itself, or got from this broker, as long as it announces. */
+  readonly ownPeers: Set<number> = new Set();
   /** The names it watches, by its own number for the watch. */
   readonly watches: Map<number, NameWatch> = new Map();
 

@@ -88,7 +88,8 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
   forget_peer: (fabric, client, args) => {
     const peer = fabric.clients.get(args.peer);
     if (peer === undefined || !client.peers.delete(peer.number)) return {};
-    peer.peers.delete(client.number);
+    // Its end of the bell is of no use, and nothing may make it look there.
+    if (peer.peers.delete(client.number)) fabric.notify(peer, "peer_gone", { peer: client.number });
     for (const [sender, receiver] of [[client, peer], [peer, client]] as const) {
       for (const lane of [...sender.outgoing]) {
         if (lane.destination.owner === receiver) endLane(fabric, lane, "lost");

@@ -8,8 +8,9 @@ import { formatHandle, handlesEqual, WELL_KNOWN_CONTEXT } from "../../handle.ts"
 import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
+import { DEFAULT_QUOTA } from "../quota.ts";
 import { attachmentClaim, laneClaim, resourceClaim } from "./claims.ts";
-import { type Client, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
+import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { joinGroup, keepMember } from "./groups.ts";
 import { addLane, recheckLanes } from "./lanes.ts";
@@ -61,11 +62,11 @@ export const recoveryHandlers: Handlers<
   },
 
   announce_entries: (fabric, client, args) => {
-    demandAnnouncing(client);
-    const { quota, names } = contextOf(client);
+    demandReturned(client);
     const resource = fabric.resources.get(args.type, args.handle);
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
-    for (const { client: other, states } of args.grants.slice(0, quota.grants - resource.access.size)) {
+    const context = contextOf(client);
+    for (const { client: other, states } of args.grants.slice(0, roomFor(context, "grants", resource.access.size))) {
       const set = Object.entries(states) as [PrivilegeName, string][];
       const valid = set.filter(([privilege]) => validPrivileges[args.type].includes(privilege));
       resource.access.set(
@@ -80,7 +81,7 @@ export const recoveryHandlers: Handlers<
       for (const member of members) joinGroup(fabric, resource, member);
     }
     const refused = args.names.filter((name) => (fabric.names.get(name) ?? resource) !== resource);
-    for (const name of args.names.slice(0, quota.names - names)) {
+    for (const name of args.names.slice(0, roomFor(context, "names", context.names))) {
       if (fabric.names.get(name) === undefined) addName(fabric, name, resource);
     }
     return { refused };
@@ -139,17 +140,30 @@ export const recoveryHandlers: Handlers<
 
   // Who calls somebody a peer who is none is not rung by him: that harms nobody else, and needs no ticket.
   announce_peers: (fabric, client, args) => {
-    demandAnnouncing(client);
+    demandReturned(client);
     for (const number of args.peers) {
       if (!fabric.wasGiven(number) || client.peers.size >= MOST_PEERS) continue;
+      const other = fabric.clients.get(number);
+      // There is a bell if both say so.
+      if (other !== undefined && !other.announcing && !other.peers.has(client.number)) {
+        fabric.notify(client, "peer_gone", { peer: number });
+        continue;
+      }
       client.peers.add(number);
-      fabric.clients.get(number)?.peers.add(client.number);
+      client.ownPeers.add(number);
+      other?.peers.add(client.number);
     }
     return {};
   },
 
   announced: (fabric, client) => {
+    for (const other of client.announcing ? fabric.clients.values() : []) {
+      if (client.ownPeers.has(other.number) || !other.peers.delete(client.number)) continue;
+      client.peers.delete(other.number);
+      fabric.notify(other, "peer_gone", { peer: client.number });
+    }
     client.announcing = false;
+    client.ownPeers.clear();
     expectNoMore(fabric, client.survivor);
     if (!fabric.recovering) tellSettled(fabric, client);
     return {};
@@ -172,14 +186,17 @@ export function expectNoMore(fabric: FabricState, survivor: string | undefined):
   for (const client of fabric.clients.values()) tellSettled(fabric, client);
 }
 
+/** Refuses what proves itself by nothing: only who lived under the broker before may say it. (Twice, if need be.) */
+function demandReturned({ returned }: Client): void {
+  if (!returned) fail("NO_ACCESS", "you have nothing to announce: you came under this broker");
+}
+
 /**
- * Refuses what proves itself by nothing: only who lived under the broker before may say it, and only until it has said
- * that this was all.
+ * How many more a context may announce: what the policy allows now may be less than what it had, and no denial must be
+ * lost; but nothing is without end.
  */
-function demandAnnouncing(client: Client): void {
-  if (!client.announcing) {
-    fail("NO_ACCESS", "you have nothing to announce: you came under this broker, or have said all");
-  }
+function roomFor({ quota }: Context, what: "grants" | "names", used: number): number {
+  return Math.max(0, Math.max(quota[what], DEFAULT_QUOTA[what]) - used);
 }
 
 /** The region its creator announces; somebody attached to it may have announced that before. */

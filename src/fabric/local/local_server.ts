@@ -419,21 +419,31 @@ export class LocalServer {
   /** The path goes first, while the lock is held: nobody else's socket can be there yet. */
   #closeListeners(which: (listener: Listener) => boolean): void {
     for (const listener of [...this.#listeners.values()].filter(which)) {
-      if (listener.path !== undefined) removeFile(listener.path);
-      closeDescriptor(listener.fd);
+      try {
+        if (listener.path !== undefined) removeFile(listener.path);
+      } finally {
+        closeDescriptor(listener.fd);
+      }
     }
   }
 
+  /** Gives everything back, the last thing first, whatever of it fails. */
   #close(): void {
-    this.#closeListeners(() => true);
+    using all = new DisposableStack();
+    const { lock } = this.#config;
+    if (lock !== undefined) all.defer(() => closeDescriptor(lock));
+    all.use(this.#opened);
+    all.defer(() => this.#closeDoors());
+    all.defer(() => this.#closeListeners(() => true));
+  }
+
+  #closeDoors(): void {
     const doors = [...this.#doors.values()];
     this.#doors.clear();
     // What they have goes with none of them: they take it to the next broker. So nobody is told that others are gone.
     this.#byClient.clear();
     for (const door of doors) this.#closeDoor(door);
     for (const { client } of doors) this.#deliver(this.#broker.disconnect(client));
-    this.#opened.dispose();
-    if (this.#config.lock !== undefined) closeDescriptor(this.#config.lock);
   }
 }
 

@@ -8,6 +8,9 @@
 import { Worker } from "node:worker_threads";
 import type { BrokerThreadConfig } from "../../../src/fabric/local/broker_thread_config.ts";
 
+// Child processes would take coverage, too: the ends of their threads would never be told.
+Deno.env.delete("DENO_COVERAGE_DIR");
+
 /** A broker's thread. */
 export class BrokerHost {
   /** When it listens; never, if it fails before. */

@@ -1,0 +1,97 @@
+/** The medium in one process, where the conformance suite does not come: connections and bells that end, and memory. */
+
+import { assertEquals } from "@std/assert";
+import { MemoryMedium } from "../src/fabric/memory/memory_medium.ts";
+import type { Bell, Connection, Packet } from "../src/fabric/medium.ts";
+import type { Message } from "../src/fabric/protocol.ts";
+import { DEFAULT_QUOTA } from "../src/fabric/quota.ts";
+import { failsSync } from "./support/failure.ts";
+import { helloArgs } from "./support/broker_world.ts";
+
+let fabrics = 0;
+
+function medium(name = `medium ${++fabrics}`): MemoryMedium {
+  return new MemoryMedium(name, DEFAULT_QUOTA);
+}
+
+/** Asks, and gives the reply; what else comes is left out. */
+function ask(connection: Connection, op: string, args: unknown, shares: Packet["shares"] = []): Packet {
+  connection.send({ message: { id: 1, op, args }, shares }, 0);
+  for (;;) {
+    const packet = connection.receive(0);
+    if (packet === undefined || packet === "closed") throw new Error(`'${op}' was not answered`);
+    if (packet.message.id === 1) return packet;
+  }
+}
+
+/** Two bells of one pair, of which the second listens. */
+function bells(of: MemoryMedium): { readonly connection: Connection; readonly bell: Bell } {
+  const connection = of.tryConnect();
+  const { shares } = ask(connection, "hello", helloArgs(), [of.createAttention().share]);
+  return { connection, bell: of.openBell(shares[1]!) };
+}
+
+const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+Deno.test("memory medium: a connection that is closed takes and gives nothing, and is closed once", async () => {
+  const own = medium();
+  const { connection } = bells(own);
+  connection.close();
+  connection.close();
+  assertEquals(connection.send({ message: { id: 2, op: "lookup", args: { name: "" } }, shares: [] }, 0), "closed");
+  assertEquals(connection.receive(0), "closed");
+  await own.close();
+  assertEquals(own.explainSilence(), "it runs in this thread");
+});
+
+Deno.test("memory medium: a bell tells when the other end is gone, before it is listened to or after", async () => {
+  for (const early of [true, false]) {
+    const own = medium();
+    const { connection, bell } = bells(own);
+    const heard: string[] = [];
+    const listen = () => bell.listen(() => heard.push("rung"), () => heard.push("ended"));
+    if (early) listen();
+    assertEquals([bell.drain(), bell.ring()], [true, true]);
+    connection.close();
+    if (!early) listen();
+    await turn();
+    assertEquals([heard, bell.drain(), bell.ring()], [["ended"], false, false]);
+    bell.close();
+    bell.close();
+    await own.close();
+  }
+});
+
+Deno.test("memory medium: a bell that was closed hears nothing more, and a share given back closes its bell", async () => {
+  const own = medium();
+  const { connection, bell } = bells(own);
+  const heard: string[] = [];
+  bell.listen(() => heard.push("rung"), () => heard.push("ended"));
+  own.release(bell);
+  own.release(own.createAttention().share);
+  connection.close();
+  await turn();
+  assertEquals(heard, []);
+  await own.close();
+});
+
+Deno.test("memory medium: a region is what its creator says, ends once, and cannot be larger than memory", async () => {
+  const own = medium();
+  const { connection } = bells(own);
+  const { memory, share } = own.createRegion(100, "creator");
+  const create = (size: number, creatorOnly: boolean): Message =>
+    ask(connection, "create_region", { size, creatorOnly }, [share]).message;
+  for (const [size, creatorOnly] of [[99, true], [100, false]] as const) {
+    assertEquals((create(size, creatorOnly).error as Message).code, "INVALID_ARGS");
+  }
+  assertEquals(create(100, true).error, undefined);
+  const other = own.openRegion(share);
+  assertEquals([memory.close(), memory.close(), memory.view.byteLength], [true, true, 100]);
+  assertEquals([other.close(), memory.view.byteLength], [true, 0]);
+  failsSync("NO_MEM", () => own.createRegion(2 ** 53 - 1, "everybody"));
+  const transferred = own.createRegion(8, "everybody").memory;
+  transferred.view.transfer();
+  assertEquals(transferred.close(), false);
+  connection.close();
+  await own.close();
+});
