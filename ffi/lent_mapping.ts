@@ -7,21 +7,37 @@
  * touches them and cut everybody off from the shared ones. The addresses are given back much later, or, where the buffer
  * may live on in another thread, never.
  *
+ * What is lent through a window cannot be transferred, and what the program forgets the engine gives back by itself. So
+ * that it can be lent again it is mapped a second time, where nobody sees it.
+ *
  * @module
  */
 
-import { type Mapping, replacePages, unmapPages } from "./mapping.ts";
+import {
+  bufferAt,
+  closeWindow,
+  collectedWindow,
+  mapAgain,
+  mapAgainInWindow,
+  type Mapping,
+  replacePages,
+  unmapPages,
+} from "./mapping.ts";
+import { keepWindow, windowOf } from "./window.ts";
 
 /** So many mappings are closed after one before its addresses are given back: no operation is under way that long. */
 const RETIRED_MOST = 1024;
 
-/** Mappings that are closed and whose addresses are still in use, oldest first. */
-const retired: { readonly address: bigint; readonly byteLength: number }[] = [];
+/** Gives back the addresses of mappings that are closed, oldest first. */
+const retired: (() => void)[] = [];
 
 /** Memory lent to a program. It does not keep its buffer alive: when the program forgets it, the collector may say so. */
 export class LentMapping {
   readonly #address: bigint;
   readonly #byteLength: number;
+  /** Where the pages are mapped again, if they are lent through a window, and can be. */
+  readonly #spare: bigint | undefined;
+  readonly #windowed: boolean;
   #buffer: WeakRef<ArrayBuffer>;
   /** Whether a buffer of it was forgotten: it may have been transferred before, and nobody can tell. */
   #forgotten = false;
@@ -31,11 +47,22 @@ export class LentMapping {
    * Takes a mapping over.
    *
    * @param mapping The mapping; not used by anybody else from now on.
+   * @param shared Whether what is written to it is everybody's. A mapping that is not can be lent only once where raw
+   * pointers may not be used.
+   * @throws {SystemError} ENOMEM, where raw pointers may not be used; the mapping is closed then.
    */
-  constructor(mapping: Mapping) {
+  constructor(mapping: Mapping, shared: boolean) {
     this.#address = mapping.address;
     this.#byteLength = mapping.byteLength;
     this.#buffer = new WeakRef(mapping.buffer);
+    this.#windowed = windowOf(mapping.buffer) !== undefined;
+    if (!this.#windowed || !shared) return;
+    try {
+      this.#spare = mapAgain(this.#address, this.#byteLength);
+    } catch (error) {
+      mapping.close();
+      throw error;
+    }
   }
 
   /**
@@ -47,10 +74,16 @@ export class LentMapping {
     const known = this.#buffer.deref();
     if (known !== undefined) return known;
     this.#forgotten = true;
-    const pages = this.#open ? Deno.UnsafePointer.create(this.#address) : null;
-    const buffer = pages === null ? new ArrayBuffer(0) : Deno.UnsafePointerView.getArrayBuffer(pages, this.#byteLength);
+    const buffer = this.#open ? this.#again() : new ArrayBuffer(0);
     this.#buffer = new WeakRef(buffer);
     return buffer;
+  }
+
+  #again(): ArrayBuffer {
+    if (!this.#windowed) return bufferAt(this.#address, this.#byteLength);
+    if (this.#spare === undefined) return new ArrayBuffer(0);
+    collectedWindow();
+    return mapAgainInWindow(this.#spare, this.#byteLength).buffer;
   }
 
   /**
@@ -63,17 +96,31 @@ export class LentMapping {
   close(): boolean {
     if (!this.#open) return true;
     this.#open = false;
+    if (this.#windowed) {
+      this.#closeWindow();
+      return true;
+    }
     const replaced = replacePages(this.#address, this.#byteLength);
     const buffer = this.#buffer.deref();
     if (buffer?.detached) return false;
     buffer?.transfer(0);
     // Pages that are still to be replaced must not become somebody else's before.
     if (buffer === undefined || this.#forgotten || !replaced) return true;
-    retired.push({ address: this.#address, byteLength: this.#byteLength });
-    if (retired.length > RETIRED_MOST) {
-      const { address, byteLength } = retired.shift()!;
-      unmapPages(address, byteLength);
-    }
+    retire(() => unmapPages(this.#address, this.#byteLength));
     return true;
   }
+
+  #closeWindow(): void {
+    if (this.#spare !== undefined) unmapPages(this.#spare, this.#byteLength);
+    const buffer = this.#buffer.deref();
+    const window = buffer && windowOf(buffer);
+    if (buffer === undefined || window === undefined) collectedWindow();
+    else if (closeWindow(window, buffer)) retire(() => keepWindow(window));
+  }
+}
+
+/** Gives addresses back when no operation on the memory can be under way any more. */
+function retire(giveBack: () => void): void {
+  retired.push(giveBack);
+  if (retired.length > RETIRED_MOST) retired.shift()!();
 }

@@ -8,12 +8,19 @@
  * kernel bounds below 2^31 (every `ssize_t` here) is declared `i32`, which returns a number without allocating. An
  * allocation between a call and the look at errno may collect garbage, and that may change errno.
  *
+ * A program may be allowed this one library by its absolute path (`--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`). Then
+ * Deno refuses it raw pointers, and what they do here the library's own `memcpy` does.
+ *
  * @module
  */
 
 import { getSystemErrorMap } from "node:util";
 
 const LIBRARY = "libc.so.6";
+
+/** Where it is, on the distributions there are; a program that is allowed one path is allowed just that spelling. */
+const LIBRARY_PATHS = [`/lib/${Deno.build.arch}-linux-gnu`, "/lib64", "/lib"]
+  .flatMap((directory) => [`${directory}/${LIBRARY}`, `/usr${directory}/${LIBRARY}`]);
 
 /** What every descriptor needs, whatever is behind it. */
 const descriptorSymbols = {
@@ -41,6 +48,12 @@ const memorySymbols = {
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   // int munmap(void *addr, size_t length);
   munmap: { parameters: ["usize", "usize"], result: "i32" },
+} as const;
+
+/** What only mappings without raw pointers need. */
+const remapSymbols = {
+  // void *mremap(void *old_address, size_t old_size, size_t new_size, int flags, ... /* void *new_address */);
+  mremap: { parameters: ["usize", "usize", "usize", "i32", "usize"], result: "isize" },
 } as const;
 
 /** What both ends of a Unix socket need. */
@@ -168,9 +181,21 @@ const pollSymbols = {
   eventfd_write: { parameters: ["i32", "u64"], result: "i32" },
 } as const;
 
+/** In place of raw pointers. None of these can fail, so that no interposer needs to see them. */
+const pointerlessSymbols = {
+  // void *memcpy(void *restrict dest, const void *restrict src, size_t n);   of 0 bytes: only for its result
+  address_of: { name: "memcpy", parameters: ["buffer", "buffer", "usize"], result: "usize" },
+  address_at: { name: "memcpy", parameters: ["pointer", "pointer", "usize"], result: "usize" },
+  copy_out: { name: "memcpy", parameters: ["buffer", "usize", "usize"], result: "void" },
+  copy_in: { name: "memcpy", parameters: ["usize", "buffer", "usize"], result: "void" },
+  // size_t strlen(const char *s);
+  strlen: { parameters: ["usize"], result: "usize" },
+} as const;
+
 const groups: readonly Deno.ForeignLibraryInterface[] = [
   descriptorSymbols,
   memorySymbols,
+  remapSymbols,
   socketSymbols,
   serverSymbols,
   fileSymbols,
@@ -185,6 +210,7 @@ const groups: readonly Deno.ForeignLibraryInterface[] = [
 export type Libc = Deno.DynamicLibrary<
   & typeof descriptorSymbols
   & typeof memorySymbols
+  & typeof remapSymbols
   & typeof socketSymbols
   & typeof serverSymbols
   & typeof fileSymbols
@@ -202,7 +228,8 @@ export type LibcCall = (...args: unknown[]) => unknown;
  * The bound C library. Looking up a symbol for the first time opens the library and binds the symbol's group.
  *
  * @throws {UnsupportedPlatformError} At that first look-up, where there is no such library or symbol.
- * @throws {Deno.errors.NotCapable} At that first look-up, without `--allow-ffi`.
+ * @throws {Deno.errors.NotCapable} At that first look-up, without `--allow-ffi`, and without one of the library's paths
+ * in it.
  */
 export const libc: Libc = {} as Libc;
 
@@ -213,6 +240,15 @@ let interposer: ((name: string, call: LibcCall) => LibcCall) | undefined;
 
 /** This thread's errno; a word of our own until the first symbol is bound, for then there was no call to set it. */
 let errnoWord = new Int32Array(1);
+
+/** Where errno is, when `errnoWord` is a copy of it. */
+let errnoCopied: { readonly address: bigint; readonly calls: Pointerless } | undefined;
+
+type Pointerless = Deno.DynamicLibrary<typeof pointerlessSymbols>["symbols"];
+
+const ERRNO_SIZE = 4n;
+
+let raw: boolean | undefined;
 
 for (const group of groups) deferBinding(group);
 
@@ -245,7 +281,7 @@ function openGroup(group: Deno.ForeignLibraryInterface): Record<string, LibcCall
     if (group !== descriptorSymbols && !bound.has(descriptorSymbols)) openGroup(descriptorSymbols);
     calls = openLibrary(group);
     bound.set(group, calls);
-    if (group === descriptorSymbols) errnoWord = locateErrno(calls);
+    if (group === descriptorSymbols) locateErrno(calls);
   }
   return calls;
 }
@@ -254,18 +290,49 @@ function openLibrary(group: Deno.ForeignLibraryInterface): Record<string, LibcCa
   if (Deno.build.os !== "linux") {
     throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: this is ${Deno.build.os}, not Linux`);
   }
-  try {
-    return Deno.dlopen(LIBRARY, group).symbols as Record<string, LibcCall>;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: ${(error as Error).message}`, { cause: error });
+  let failure: unknown;
+  for (const name of libraryNames()) {
+    try {
+      return Deno.dlopen(name, group).symbols as Record<string, LibcCall>;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw error;
+      failure = error;
+    }
   }
+  throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: ${(failure as Error).message}`, { cause: failure });
+}
+
+/** What to open: what is allowed already, or else what a terminal is asked for. */
+function libraryNames(): readonly string[] {
+  const { state, partial } = Deno.permissions.querySync({ name: "ffi" });
+  // A name without a path is looked for by the loader only if every library is allowed.
+  if (state === "granted" && !partial) return [LIBRARY];
+  const allowed = LIBRARY_PATHS.filter((path) => Deno.permissions.querySync({ name: "ffi", path }).state === "granted");
+  return allowed.length > 0 ? allowed : [LIBRARY];
+}
+
+/**
+ * Whether this program may use raw pointers: it is allowed every library. It is not asked for.
+ *
+ * @returns The same for the thread's whole life.
+ */
+export function rawPointers(): boolean {
+  return raw ??= Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+}
+
+function pointerless(): Pointerless {
+  return openGroup(pointerlessSymbols) as unknown as Pointerless;
 }
 
 /** errno is one word a thread, and a thread runs one instance of this module: its address need be asked for once. */
-function locateErrno(calls: Record<string, LibcCall>): Int32Array<ArrayBuffer> {
+function locateErrno(calls: Record<string, LibcCall>): void {
   const location = calls.__errno_location!() as Deno.PointerObject;
-  return new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  if (rawPointers()) {
+    errnoWord = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  } else {
+    const calls = pointerless();
+    errnoCopied = { calls, address: calls.address_at(location, location, 0n) };
+  }
 }
 
 /**
@@ -288,6 +355,7 @@ export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall)
  * @returns The number, such as 2 for ENOENT.
  */
 export function errno(): number {
+  errnoCopied?.calls.copy_out(errnoWord, errnoCopied.address, ERRNO_SIZE);
   return errnoWord[0]!;
 }
 
@@ -298,6 +366,7 @@ export function errno(): number {
  */
 export function setErrno(number: number): void {
   errnoWord[0] = number;
+  errnoCopied?.calls.copy_in(errnoCopied.address, errnoWord, ERRNO_SIZE);
 }
 
 /** The error numbers that code here and above decides on; the same on x86-64 and aarch64. */
@@ -468,5 +537,25 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
  * @returns The address.
  */
 export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(view));
+  return rawPointers()
+    ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(view))
+    : pointerless().address_of(view, view, 0n);
+}
+
+/**
+ * Text of C's that ends with a NUL.
+ *
+ * @param pointer Where it is.
+ * @param offset How many bytes behind that.
+ * @returns The text.
+ * @throws {TypeError} When it is not UTF-8.
+ */
+export function textAt(pointer: Deno.PointerObject, offset = 0): string {
+  if (rawPointers()) return Deno.UnsafePointerView.getCString(pointer, offset);
+  const { address_at, copy_out, strlen } = pointerless();
+  const address = address_at(pointer, pointer, 0n) + BigInt(offset);
+  const length = strlen(address);
+  const bytes = new Uint8Array(Number(length));
+  copy_out(bytes, address, length);
+  return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
 }

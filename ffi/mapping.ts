@@ -8,10 +8,13 @@
  * asynchronous `pbkdf2`. These mappings are for code that does no such thing; what programs get is a
  * {@linkcode LentMapping}.
  *
+ * Where a program may use no raw pointers, the pages are mapped in the place of a {@linkcode Window}'s.
+ *
  * @module
  */
 
-import { check, Errno, errno, libc, SystemError } from "./libc.ts";
+import { check, Errno, errno, libc, rawPointers, SystemError } from "./libc.ts";
+import { detachWindow, keepWindow, openWindow, type Window, windowOf } from "./window.ts";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -22,6 +25,9 @@ const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 /** The kernel sets no memory aside for it. */
 const MAP_NORESERVE = 0x4000;
+
+const MREMAP_MAYMOVE = 1;
+const MREMAP_FIXED = 2;
 
 const MADV_REMOVE = 9;
 
@@ -38,9 +44,15 @@ let mappings = 0;
 /** Changes that the kernel had no memory for; each is tried again at every closing after it. */
 const refused: (() => boolean)[] = [];
 
+/** Windows whose pages could not be replaced when they were closed: their addresses stay theirs for good. */
+const stuck: Window[] = [];
+
 /** Memory of a descriptor, mapped from its start. The descriptor may be closed; the mapping stays. */
 export class Mapping {
-  /** The memory; its length is 0 once the mapping is closed. */
+  /**
+   * The memory; its length is 0 once the mapping is closed. Through a window it is longer than asked for, by zeroes of
+   * its own.
+   */
   readonly buffer: ArrayBuffer;
   /** The length asked for, in bytes, also after closing. */
   readonly byteLength: number;
@@ -54,11 +66,12 @@ export class Mapping {
    *
    * @param address Where the pages begin.
    * @param byteLength How many bytes of them are of interest, from the first on.
+   * @param buffer The buffer they are seen through.
    */
-  constructor(address: bigint, byteLength: number) {
+  constructor(address: bigint, byteLength: number, buffer: ArrayBuffer) {
     this.address = address;
     this.byteLength = byteLength;
-    this.buffer = Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address)!, byteLength);
+    this.buffer = buffer;
   }
 
   /**
@@ -86,6 +99,11 @@ export class Mapping {
   close(): boolean {
     if (!this.#open) return true;
     this.#open = false;
+    const window = windowOf(this.buffer);
+    if (window !== undefined) {
+      if (closeWindow(window, this.buffer)) keepWindow(window);
+      return true;
+    }
     if (this.buffer.detached) {
       replacePages(this.address, this.byteLength);
       return false;
@@ -109,6 +127,26 @@ export function replacePages(address: bigint, byteLength: number): boolean {
     "mmap",
     () => libc.mmap(address, BigInt(byteLength), PROT_READ | PROT_WRITE, flags, NO_DESCRIPTOR, 0n),
   );
+}
+
+/**
+ * Empties a window's buffer and puts private zeroes in the place of all of it.
+ *
+ * @param window The window.
+ * @param buffer Its buffer.
+ * @returns `false` when its addresses must not be used again.
+ */
+export function closeWindow(window: Window, buffer: ArrayBuffer): boolean {
+  mappings--;
+  detachWindow(buffer);
+  const replaced = replacePages(window.address, window.byteLength);
+  if (!replaced) stuck.push(window);
+  return replaced;
+}
+
+/** Counts a mapping as gone that was in a window which everybody forgot: the engine has given it back, or will. */
+export function collectedWindow(): void {
+  mappings--;
 }
 
 /**
@@ -148,7 +186,7 @@ function attemptChange(call: string, attempt: () => number | bigint): boolean {
  * @throws {SystemError} EPERM when a seal forbids it; ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapShared(fd: number, length: number): Mapping {
-  return new Mapping(map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd), length);
+  return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 }
 
 /**
@@ -161,7 +199,7 @@ export function mapShared(fd: number, length: number): Mapping {
  * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapReadOnly(fd: number, length: number): Mapping {
-  return new Mapping(map(length, PROT_READ, MAP_SHARED, fd), length);
+  return map(length, PROT_READ, MAP_SHARED, fd);
 }
 
 /**
@@ -174,13 +212,70 @@ export function mapReadOnly(fd: number, length: number): Mapping {
  * @throws {SystemError} ENOMEM, EINVAL, EBADF, EACCES.
  */
 export function mapPrivate(fd: number, length: number): Mapping {
-  return new Mapping(map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd), length);
+  return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd);
 }
 
 /** The kernel rounds a length up to whole pages, here and in munmap. */
-function map(length: number, protection: number, flags: number, fd: number): bigint {
+function map(length: number, protection: number, flags: number, fd: number): Mapping {
   if (mappings >= MOST_MAPPINGS) throw new SystemError(Errno.ENOMEM, "mmap");
-  const address = BigInt(check(libc.mmap(0n, BigInt(length), protection, flags, fd, 0n), "mmap"));
+  const mapping = rawPointers()
+    ? mapAnywhere(length, protection, flags, fd)
+    : mapInWindow(length, (address) =>
+      libc.mmap(address, BigInt(length), protection, flags | MAP_FIXED, fd, 0n), "mmap");
   mappings++;
-  return address;
+  return mapping;
+}
+
+function mapAnywhere(length: number, protection: number, flags: number, fd: number): Mapping {
+  const address = BigInt(check(libc.mmap(0n, BigInt(length), protection, flags, fd, 0n), "mmap"));
+  return new Mapping(address, length, bufferAt(address, length));
+}
+
+/** A window whose pages could not be mapped is left to the collector: nobody knows what is there now. */
+function mapInWindow(length: number, attempt: (address: bigint) => number | bigint, call: string): Mapping {
+  const { window, buffer } = openWindow(length);
+  check(attempt(window.address), call);
+  return new Mapping(window.address, length, buffer);
+}
+
+/**
+ * Memory that is mapped already, by a raw pointer.
+ *
+ * @param address Where it begins.
+ * @param byteLength How many bytes.
+ * @returns The buffer, which knows nothing of the mapping.
+ */
+export function bufferAt(address: bigint, byteLength: number): ArrayBuffer {
+  return Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address)!, byteLength);
+}
+
+/**
+ * Maps the pages of a shared mapping once more, without a buffer. They stay when the first mapping goes.
+ *
+ * @param address Where they are mapped.
+ * @param byteLength How many bytes.
+ * @returns Where they are as well.
+ * @throws {SystemError} ENOMEM; EINVAL for a private mapping.
+ */
+export function mapAgain(address: bigint, byteLength: number): bigint {
+  if (mappings >= MOST_MAPPINGS) throw new SystemError(Errno.ENOMEM, "mremap");
+  // From a length of 0, mremap leaves the old mapping as it is.
+  const again = BigInt(check(libc.mremap(address, 0n, BigInt(byteLength), MREMAP_MAYMOVE, 0n), "mremap"));
+  mappings++;
+  return again;
+}
+
+/**
+ * As {@linkcode mapAgain}, in a window.
+ *
+ * @param address Where they are mapped.
+ * @param byteLength How many bytes.
+ * @returns The mapping.
+ * @throws {SystemError} As {@linkcode mapAgain}.
+ */
+export function mapAgainInWindow(address: bigint, byteLength: number): Mapping {
+  const flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+  const mapping = mapInWindow(byteLength, (to) => libc.mremap(address, 0n, BigInt(byteLength), flags, to), "mremap");
+  mappings++;
+  return mapping;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { check, cString, Errno, errno, libc, setErrno, SystemError, uninterrupted } from "./libc.ts";
+import { check, cString, Errno, errno, libc, setErrno, SystemError, textAt, uninterrupted } from "./libc.ts";
 
 const AT_FDCWD = -100;
 const AT_EACCESS = 0x200;
@@ -41,7 +41,7 @@ export function listDirectory(path: string): string[] {
       setErrno(0);
       const entry = libc.readdir(directory);
       const error = errno();
-      if (entry !== null) names.push(Deno.UnsafePointerView.getCString(entry, DIRENT_NAME));
+      if (entry !== null) names.push(textAt(entry, DIRENT_NAME));
       else if (error !== 0) throw new SystemError(error, "readdir");
       else break;
     }

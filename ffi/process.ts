@@ -4,7 +4,7 @@
  * @module
  */
 
-import { cString, libc } from "./libc.ts";
+import { cString, libc, textAt } from "./libc.ts";
 
 /**
  * An environment variable.
@@ -14,7 +14,7 @@ import { cString, libc } from "./libc.ts";
  */
 export function environment(name: string): string | undefined {
   const value = libc.getenv(cString(name));
-  return value === null ? undefined : Deno.UnsafePointerView.getCString(value);
+  return value === null ? undefined : textAt(value);
 }
 
 /**

@@ -124,6 +124,9 @@ export class Region implements Disposable {
   /**
    * The memory itself.
    *
+   * Where the program is allowed libc's path alone, the buffer is a whole number of 64 KiB long, with private zeroes
+   * behind the region's pages, and cannot be transferred to another thread.
+   *
    * @returns The buffer behind every view.
    * @throws {VmciError} INVALID_RESOURCE when the region is detached.
    */

@@ -28,7 +28,7 @@ export type RegionAccess = "everybody" | "creator";
 
 /** Pages that both ends of a lane map. */
 export interface SharedPages {
-  /** The pages. */
+  /** The pages; it may be longer. */
   readonly buffer: ArrayBuffer;
   /**
    * Gives the memory behind a part of the pages back: it is zero then, for everybody. Where that cannot be done it stays.
@@ -43,7 +43,7 @@ export interface SharedPages {
 /** One attachment's memory. */
 export interface RegionMemory {
   /**
-   * What the program gets. A reader's stray write to it stays his own, where the medium can see to that. It is not kept
+   * What the program gets; it may be longer than the region. A reader's stray write to it stays his own, where the medium can see to that. It is not kept
    * alive here: when the program forgets it, the collector may say so.
    */
   readonly view: ArrayBuffer;

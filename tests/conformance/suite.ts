@@ -22,6 +22,8 @@ export interface Traits {
   readonly concurrent: boolean;
   /** Whether the kernel keeps those who may only read from writing. */
   readonly enforcesReaders: boolean;
+  /** Whether a region's buffer can be transferred away; one that is made without raw pointers cannot. */
+  readonly transfersBuffers: boolean;
   /** Whether the second party is in another process. */
   readonly processes: boolean;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { rawPointers } from "../../ffi/libc.ts";
 import type { Vmci } from "../../mod.ts";
 import type { Fabric, JoinOptions, MediumUnderTest, Party } from "../conformance/suite.ts";
 import { Agent, type Remote } from "./remote.ts";
@@ -16,6 +17,7 @@ export const memory: MediumUnderTest = {
   name: "memory",
   concurrent: false,
   enforcesReaders: false,
+  transfersBuffers: true,
   processes: false,
   create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`)),
 };
@@ -25,15 +27,16 @@ export const oneProcess: MediumUnderTest = {
   name: "fabric, one process",
   concurrent: true,
   enforcesReaders: true,
+  transfersBuffers: rawPointers(),
   processes: false,
   create: async () => new TestFabric(await makeRunDirectory(), { spin: 0 }),
 };
 
 /** The fabric of one machine, with the second party in another process. */
-export function twoProcesses(agent: Agent): MediumUnderTest {
+export function twoProcesses(agent: Agent, name = "fabric, two processes"): MediumUnderTest {
   return {
     ...oneProcess,
-    name: "fabric, two processes",
+    name,
     processes: true,
     create: async () => new TestFabric(await makeRunDirectory(), {}, agent),
   };

@@ -38,6 +38,8 @@ const REFERENCE = Symbol("reference");
 export interface AgentStart extends Pick<Deno.CommandOptions, "uid" | "gid" | "env" | "cwd"> {
   /** The file of `agent.ts`, or of its bundle. */
   readonly program?: string;
+  /** Its permissions; `--allow-ffi` without it. */
+  readonly permissions?: readonly string[];
 }
 
 /** A process that does what a test asks of it. */
@@ -58,10 +60,11 @@ export class Agent implements AsyncDisposable {
    * @param start What differs from a process of this user.
    */
   constructor(start: AgentStart = {}) {
-    const { program = new URL("agent.ts", import.meta.url).pathname, ...options } = start;
+    const { program = new URL("agent.ts", import.meta.url).pathname, permissions = ["--allow-ffi"], ...options } =
+      start;
     this.#child = new Deno.Command(Deno.execPath(), {
       ...options,
-      args: ["run", "--no-prompt", "--allow-ffi", program],
+      args: ["run", "--no-prompt", ...permissions, program],
       stdin: "piped",
       stdout: "piped",
     }).spawn();

@@ -38,7 +38,10 @@ export class BrokerHost {
   /** Starts a broker's thread. It serves its first client before this process' event loop turns again. */
   static start(config: BrokerThreadConfig): BrokerHost {
     const script = `globalThis.vmciBroker=${JSON.stringify(config)};${BROKER_THREAD_SOURCE}`;
-    return new BrokerHost(new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`)));
+    const url = new URL(`data:text/javascript,${encodeURIComponent(script)}`);
+    // Without an environment of its own the thread would get a copy of the process', and who has a terminal would be
+    // asked for that.
+    return new BrokerHost(new Worker(url, { env: {} }));
   }
 
   /** From now on the process does not exit while the thread runs. */

@@ -21,7 +21,7 @@ export class SharedRegion implements RegionMemory {
   readonly #mapping: LentMapping;
 
   constructor(mapping: Mapping) {
-    this.#mapping = new LentMapping(mapping);
+    this.#mapping = new LentMapping(mapping, true);
   }
 
   get view(): ArrayBuffer {
@@ -43,7 +43,7 @@ export class ReaderRegion implements RegionMemory {
   readonly #truth: Mapping;
 
   constructor(view: Mapping, truth: Mapping) {
-    this.#view = new LentMapping(view);
+    this.#view = new LentMapping(view, false);
     this.#truth = truth;
   }
 

@@ -12,6 +12,7 @@ export function devices(reliable: boolean): MediumUnderTest {
     name: reliable ? "devices, reliable" : "devices",
     concurrent: true,
     enforcesReaders: false,
+    transfersBuffers: true,
     processes: false,
     create: () => Promise.resolve(new DeviceFabric(reliable ? `${NAMES},reliable` : NAMES)),
   };
