@@ -71,7 +71,6 @@ const everywhere: readonly string[] = [
 const withNumbers: readonly string[] = [
   "whatever the sizes, all arrives in order and intact",
   "who waits for room goes on when the receiver has read",
-  "waiting for room without turning the event loop",
 ];
 
 for (const reliable of [false, true]) {
