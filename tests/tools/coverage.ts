@@ -27,6 +27,7 @@ const TESTS = [
   "tests/conformance_memory_test.ts",
   "tests/fabric_test.ts",
   "tests/local_medium_test.ts",
+  "tests/local_server_faults_test.ts",
   "tests/local_server_test.ts",
   "tests/memory_medium_test.ts",
   "tests/name_table_test.ts",

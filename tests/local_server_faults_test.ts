@@ -1,0 +1,611 @@
+/**
+ * The broker's server when the system fails it: it runs in the test's own thread, and whenever it has nothing left to do
+ * the test takes its next step. So everything comes in one order, and what is counted is counted in between.
+ */
+
+import { assertEquals, assertGreater, assertStringIncludes, assertThrows } from "@std/assert";
+import { closeDescriptor } from "../ffi/descriptor.ts";
+import { interposeLibc, type LibcCall, setErrno, SystemError } from "../ffi/libc.ts";
+import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
+import { connectSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
+import type { Handle, VmciError } from "../mod.ts";
+import type { BrokerThreadConfig } from "../src/fabric/local/broker_thread_config.ts";
+import { LocalServer } from "../src/fabric/local/local_server.ts";
+import { decodeMessage, encodeMessage } from "../src/fabric/local/packet_codec.ts";
+import { RunDirectory } from "../src/fabric/local/run_directory.ts";
+import type { Message } from "../src/fabric/protocol.ts";
+import { countDescriptors, inDirectory, test } from "./ffi/support.ts";
+import { failsSync } from "./support/failure.ts";
+import { helloArgs } from "./support/broker_world.ts";
+
+const EIO = 5;
+const EMFILE = 24;
+const FIXED = Seal.SHRINK | Seal.GROW | Seal.SEAL;
+
+/** A step of the test's; `idle` lets the server's patience pass first. */
+type Step = () => void | "idle";
+
+/** A server in a directory of its own, and those who come to it. */
+class Served implements Disposable {
+  readonly #path: string;
+  readonly #clients: Client[] = [];
+  /** What stands in for calls of the server's. */
+  readonly #instead = new Map<string, (call: LibcCall) => LibcCall>();
+  #stepping = false;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Somebody who connects. */
+  connect(): Client {
+    const client = new Client(`${this.#path}/socket`);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** The next call of that symbol by the server fails. */
+  fail(symbol: string, errno: number): void {
+    this.instead(symbol, () => () => failed(errno));
+  }
+
+  /** The next call of that symbol by the server is this one. */
+  instead(symbol: string, replace: (call: LibcCall) => LibcCall): void {
+    this.#instead.set(symbol, replace);
+  }
+
+  /** From now on whoever connects is another user, for the server. */
+  pretendUser(uid: number): void {
+    const pretend = (call: LibcCall): LibcCall => (...args) => {
+      const result = call(...args);
+      (args[3] as Uint32Array)[1] = uid;
+      this.instead("getsockopt", pretend);
+      return result;
+    };
+    this.instead("getsockopt", pretend);
+  }
+
+  /** Serves until the steps are done. */
+  serve(steps: readonly Step[], config: Partial<BrokerThreadConfig> = {}): void {
+    const [lifeline, connection] = seqpacketPair();
+    let left: readonly Step[] = [...steps, () => closeDescriptor(lifeline)];
+    interposeLibc((name, call) => (...args) => {
+      if (this.#stepping) return call(...args);
+      if (name !== "epoll_wait") {
+        const replace = this.#instead.get(name);
+        this.#instead.delete(name);
+        return replace === undefined ? call(...args) : replace(call)(...args);
+      }
+      for (;;) {
+        const count = call(args[0], args[1], args[2], 0);
+        if (count !== 0) return count;
+        const [step, ...rest] = left;
+        left = rest;
+        if (step === undefined) throw new Error("the server goes on though its process has let go");
+        this.#stepping = true;
+        try {
+          if (step() === "idle") return 0;
+        } finally {
+          this.#stepping = false;
+        }
+      }
+    });
+    try {
+      const lock = new RunDirectory(this.#path).tryLock()!;
+      new LocalServer({ ...DAEMON, directory: this.#path, lock, connection, ...config }).run();
+    } finally {
+      interposeLibc(undefined);
+    }
+    assertEquals(left, []);
+  }
+
+  /** All who came leave. */
+  [Symbol.dispose](): void {
+    for (const client of this.#clients) client.close();
+  }
+}
+
+const DAEMON: Omit<BrokerThreadConfig, "lock" | "connection"> = {
+  kind: "daemon",
+  directory: undefined,
+  sockets: [],
+  quota: undefined,
+  state: undefined,
+  policy: undefined,
+  audit: undefined,
+};
+
+function failed(errno: number): number {
+  setErrno(errno);
+  return -1;
+}
+
+/** Runs a test with a server's directory. */
+function serving(act: (served: Served, path: string) => void): () => void {
+  return () =>
+    inDirectory((path) => {
+      Deno.chmodSync(path, 0o700);
+      using served = new Served(path);
+      act(served, path);
+    });
+}
+
+/** A client that says things and looks later what came. */
+class Client {
+  readonly #socket: PacketSocket;
+  #requests = 0;
+  #open = true;
+
+  constructor(path: string) {
+    this.#socket = new PacketSocket(connectSeqpacket(path));
+  }
+
+  /** Asks; `false` when there is no room for it. */
+  ask(op: string, args: unknown = {}, descriptors: readonly number[] = []): boolean {
+    return this.#socket.send(encodeMessage({ id: ++this.#requests, op, args }), descriptors);
+  }
+
+  /** Says hello. */
+  hello(context: number | null = null, more: Message = {}): void {
+    const attention = createMemfd("attention", 4096);
+    addSeals(attention, FIXED | Seal.FUTURE_WRITE);
+    this.ask("hello", { ...helloArgs(), context, ...more }, [attention]);
+    closeDescriptor(attention);
+  }
+
+  /** What came next: a message, the end, or nothing. */
+  next(): Message | "end" | undefined {
+    const packet = this.#socket.receive();
+    if (packet === undefined) return undefined;
+    packet.descriptors.forEach(closeDescriptor);
+    return packet.end ? "end" : decodeMessage(packet.bytes)!;
+  }
+
+  /** All that came. */
+  all(): (Message | "end")[] {
+    const all: (Message | "end")[] = [];
+    for (let next = this.next(); next !== undefined; next = this.next()) {
+      all.push(next);
+      if (next === "end") break;
+    }
+    return all;
+  }
+
+  /** The last result, of the kind that is expected. */
+  result<T>(): T {
+    const last = this.all().at(-1) as Message;
+    assertEquals(last.error, undefined);
+    return last.result as T;
+  }
+
+  /** The codes and names of what came. */
+  heard(): unknown[] {
+    return this.all().map((it) => it === "end" ? it : (it.error as VmciError)?.code ?? it.notice ?? "ok");
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeDescriptor(this.#socket.fd);
+  }
+}
+
+const lookup = { name: "vmci public group" };
+
+// --- Beginning and end ------------------------------------------------------------------------------------------------
+
+test(
+  "local server: one that cannot begin leaves nothing behind, and says why",
+  serving((_served, path) => {
+    const begin = (symbol: string, config: Partial<BrokerThreadConfig> = {}) => {
+      const [lifeline, connection] = seqpacketPair();
+      const lock = new RunDirectory(path).tryLock()!;
+      let left = 1;
+      interposeLibc((name, call) => (...args) => name === symbol && left-- > 0 ? failed(EMFILE) : call(...args));
+      try {
+        new LocalServer({ ...DAEMON, directory: path, lock, connection, ...config });
+      } finally {
+        interposeLibc(undefined);
+        [lifeline, connection, lock].forEach(closeDescriptor);
+      }
+    };
+    for (const symbol of ["epoll_create1", "epoll_ctl", "bind", "rename", "getsockopt"]) {
+      assertThrows(() => begin(symbol), SystemError, "EMFILE", symbol);
+      assertEquals([...Deno.readDirSync(path)].filter(({ name }) => name.startsWith("socket")), [], symbol);
+    }
+    assertThrows(() => begin("none", { audit: `${path}/none/audit` }), SystemError, "ENOENT");
+    failsSync("INVALID_ARGS", () => begin("none", { policy: { text: "nonsense", name: "policy" } }));
+  }),
+);
+
+test(
+  "local server: when it ends its clients hear that, and nobody is told that the others are gone",
+  serving((served) => {
+    let [client, other]: Client[] = [];
+    served.serve([
+      () => {
+        client = served.connect();
+        other = served.connect();
+        client.hello();
+        other.hello(16);
+        other.ask("subscribe");
+      },
+      () => assertEquals([client!.heard(), other!.heard()], [["ok"], ["ok", "ok"]]),
+    ]);
+    assertEquals([client!.all(), other!.all()], [["end"], ["end"]]);
+  }),
+);
+
+// --- Coming -----------------------------------------------------------------------------------------------------------
+
+test(
+  "local server: who cannot be let in for want of descriptors waits, the others are served meanwhile",
+  serving((served) => {
+    let [client, other]: Client[] = [];
+    served.serve([
+      () => (client = served.connect()).hello(),
+      () => {
+        assertEquals(client!.heard(), ["ok"]);
+        served.fail("accept4", EMFILE);
+        (other = served.connect()).hello();
+      },
+      () => {
+        assertEquals(other!.all(), []);
+        served.fail("accept4", EMFILE);
+        client!.ask("lookup", lookup);
+      },
+      () => {
+        assertEquals([client!.heard(), other!.heard()], [["ok"], []]);
+        return "idle";
+      },
+      () => assertEquals(other!.heard(), ["ok"]),
+    ]);
+  }),
+);
+
+test(
+  "local server: what a welcome needs and the system lacks is said, and the client goes",
+  serving((served) => {
+    const clients: Client[] = [];
+    const failing = (symbol: string): Step[] => [
+      () => {
+        clients.push(served.connect());
+        served.fail(symbol, EMFILE);
+        clients.at(-1)!.hello();
+      },
+      () => {
+        const [reply, end] = clients.at(-1)!.all() as [Message, string];
+        const { code, reason } = reply.error as VmciError;
+        assertEquals([code, end], ["NO_RESOURCES", "end"]);
+        assertStringIncludes(reason, "the broker cannot make what this needs");
+      },
+    ];
+    served.serve([...failing("memfd_create"), ...failing("socketpair"), ...failing("mmap")]);
+  }),
+);
+
+test(
+  "local server: another user is told that nobody lets him in, at his first word, and it is in the audit log",
+  serving((served, path) => {
+    const audit = `${path}/audit`;
+    let [mute, client]: Client[] = [];
+    served.serve([
+      () => {
+        served.pretendUser(4321);
+        mute = served.connect();
+        client = served.connect();
+        client.hello(17);
+        client.ask("lookup", lookup);
+      },
+      () => {
+        const [reply, end] = client!.all() as [Message, string];
+        const { code, reason } = reply.error as VmciError;
+        assertEquals([code, end, mute!.all()], ["NO_ACCESS", "end", []]);
+        assertStringIncludes(reason, `process ${Deno.pid} is user 4321's, whom no policy lets in`);
+      },
+    ], { audit });
+    const lines = Deno.readTextFileSync(audit).trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals(lines.map(({ event, op, uid }) => [event, op, uid]), [
+      ["denied", "connect", 4321],
+      ["denied", "connect", 4321],
+    ]);
+  }),
+);
+
+test(
+  "local server: a policy lets another user into some contexts, and into no others",
+  serving((served) => {
+    let client: Client;
+    const policy = { text: "allow uid 4321 context 17-18\n", name: "policy" };
+    served.serve([
+      () => {
+        served.pretendUser(4321);
+        client = served.connect();
+        client.hello(16);
+        client.hello(18);
+        client.ask("lookup", lookup);
+      },
+      () => assertEquals(client.heard(), ["NO_ACCESS", "ok", "ok"]),
+    ], { policy });
+  }),
+);
+
+// --- Packets ----------------------------------------------------------------------------------------------------------
+
+test(
+  "local server: a connection that cannot be read is let go, the others are served",
+  serving((served) => {
+    let [client, other]: Client[] = [];
+    served.serve([
+      () => {
+        client = served.connect();
+        other = served.connect();
+        client.hello(16);
+        other.hello(17);
+      },
+      () => {
+        assertEquals([client!.heard(), other!.heard()], [["ok"], ["ok"]]);
+        served.fail("recvmsg", EIO);
+        client!.ask("lookup", lookup);
+      },
+      () => void other!.ask("lookup", lookup),
+      () => assertEquals([client!.heard(), other!.heard()], [["end"], ["ok"]]),
+    ]);
+  }),
+);
+
+test(
+  "local server: a request whose descriptors could not be taken in is refused, and none of them is kept",
+  serving((served) => {
+    let client: Client;
+    let before: number;
+    const region = createMemfd("region", 4096);
+    served.serve([
+      () => (client = served.connect()).hello(),
+      () => {
+        assertEquals(client.heard(), ["ok"]);
+        before = countDescriptors();
+        // Room for one descriptor and not for two, as where the process has no more.
+        served.instead("recvmsg", (call) => (...args) => {
+          (args[1] as DataView).setBigUint64(40, 20n, true);
+          return call(...args);
+        });
+        client.ask("create_region", { size: 4096, creatorOnly: false }, [region, region]);
+      },
+      () => {
+        assertEquals([client.heard(), countDescriptors()], [["NO_RESOURCES"], before]);
+        client.ask("lookup", lookup);
+      },
+      () => assertEquals(client.heard(), ["ok"]),
+    ]);
+    closeDescriptor(region);
+  }),
+);
+
+test(
+  "local server: memory that is not what its creator says is refused, and given back",
+  serving((served) => {
+    const [socket, end] = streamPair();
+    const memfd = (size: number, seals: number) => {
+      const fd = createMemfd("region", size);
+      addSeals(fd, seals);
+      return fd;
+    };
+    const wrong = [socket, end, memfd(8192, FIXED), memfd(4096, Seal.SHRINK), memfd(4096, FIXED | Seal.WRITE)];
+    wrong.push(memfd(4096, FIXED | Seal.FUTURE_WRITE));
+    const right = memfd(4096, FIXED);
+    let client: Client;
+    let before = 0;
+    const create = (fd: number) => client.ask("create_region", { size: 4096, creatorOnly: false }, [fd]);
+    served.serve([
+      () => (client = served.connect()).hello(),
+      () => {
+        assertEquals(client.heard(), ["ok"]);
+        before = countDescriptors();
+        wrong.forEach(create);
+      },
+      () => {
+        assertEquals([client.heard(), countDescriptors()], [wrong.map(() => "INVALID_ARGS"), before]);
+        create(right);
+      },
+      () => assertEquals([client.heard(), countDescriptors()], [["ok"], before + 1]),
+    ]);
+    [...wrong, right].forEach(closeDescriptor);
+  }),
+);
+
+test(
+  "local server: who is gone when he should be told something is let go, though it was about to look at him",
+  serving((served) => {
+    let [watcher, client, guest]: Client[] = [];
+    served.serve([
+      () => {
+        [watcher, client, guest] = [served.connect(), served.connect(), served.connect()];
+        watcher.hello();
+        client.hello();
+      },
+      () => void watcher!.ask("subscribe"),
+      () => {
+        assertEquals([watcher!.heard(), client!.heard()], [["ok", "ok"], ["ok"]]);
+        // Both are seen at once: the guest comes first, and of that the watcher should be told.
+        guest!.hello(16);
+        watcher!.close();
+      },
+      () => {
+        assertEquals(guest!.heard(), ["ok"]);
+        client!.ask("inspect", { topic: "contexts", after: 0 });
+      },
+      () => {
+        const { entries } = client!.result<{ entries: Message[] }>();
+        assertEquals(entries.map(({ context, clients }) => [context, clients]), [[2, 1], [16, 1]]);
+      },
+    ]);
+  }),
+);
+
+/** Fills a client's socket with answers that it does not read. */
+function fill(client: Client, answers: number): void {
+  for (let sent = 0; sent < answers && client.ask("lookup", lookup); sent++);
+}
+
+test(
+  "local server: what waits for a client that does not read comes with its descriptors and in its order",
+  serving((served) => {
+    let [reader, sender]: Client[] = [];
+    let destination: Handle;
+    let waiting = 0;
+    const came: (Message | "end")[] = [];
+    served.serve([
+      () => {
+        [reader, sender] = [served.connect(), served.connect()];
+        for (const client of [reader, sender]) {
+          client.hello();
+          client.ask("create_endpoint", { resource: null, wellKnown: false });
+        }
+      },
+      () => void (destination = reader!.result<{ handle: Handle }>().handle),
+      ...Array.from({ length: 5 }, () => () => fill(reader!, 200)),
+      () => {
+        const source = sender!.result<{ handle: Handle }>().handle;
+        sender!.ask("open_lane", { source, destination });
+      },
+      () => {
+        assertEquals(sender!.heard(), ["ok"]);
+        waiting = countDescriptors();
+      },
+      ...Array.from({ length: 20 }, () => () => void came.push(...reader!.all())),
+      () => {
+        const kinds = (came as Message[]).map(({ notice }) => notice ?? "reply");
+        assertEquals([kinds.length, kinds.indexOf("lane")], [1001, 1000]);
+        // The lane, the bell and the sender's attention word.
+        assertEquals(countDescriptors(), waiting - 3);
+      },
+    ]);
+  }),
+);
+
+test(
+  "local server: who cannot be sent what waited for him is let go, with all that was kept for him",
+  serving((served) => {
+    let [reader, sender]: Client[] = [];
+    let before = 0;
+    served.serve([
+      () => {
+        [reader, sender] = [served.connect(), served.connect()];
+        reader.hello();
+        sender.hello();
+      },
+      ...Array.from({ length: 5 }, () => () => fill(reader!, 200)),
+      () => {
+        before = countDescriptors();
+        served.fail("sendmsg", EIO);
+        assertGreater(reader!.all().length, 100);
+      },
+      () => {
+        assertEquals(reader!.all(), ["end"]);
+        // Its connection, its bell and its attention word.
+        assertEquals(countDescriptors(), before - 3);
+        sender!.ask("lookup", lookup);
+      },
+      () => assertEquals(sender!.heard(), ["ok", "ok"]),
+    ]);
+  }),
+);
+
+// --- After another broker ---------------------------------------------------------------------------------------------
+
+test(
+  "local server: nobody is told a false no while somebody may come back, until he is gone",
+  serving((served, path) => {
+    const { fd: survivor } = new RunDirectory(path).takeSlot();
+    let client: Client;
+    served.serve([
+      () => {
+        client = served.connect();
+        client.hello();
+        client.ask("lookup", { name: "of the survivor" });
+        client.ask("lookup", lookup);
+      },
+      () => {
+        assertEquals(client.all().map((it) => (it as Message).id), [1, 3]);
+        return "idle";
+      },
+      () => {
+        assertEquals(client.all(), []);
+        closeDescriptor(survivor);
+        return "idle";
+      },
+      () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+    ]);
+  }),
+);
+
+test(
+  "local server: who lives and does not come back is waited for so long, in time in which the server runs",
+  serving((served, path) => {
+    const { fd: survivor } = new RunDirectory(path).takeSlot();
+    const real = performance.now;
+    let now = 0;
+    performance.now = () => now;
+    let client: Client;
+    const waits = (milliseconds: number): Step => () => {
+      assertEquals(client.all(), []);
+      now += milliseconds;
+      return "idle";
+    };
+    try {
+      served.serve([
+        () => {
+          client = served.connect();
+          client.hello();
+          client.ask("lookup", { name: "of the survivor" });
+        },
+        () => assertEquals(client.heard(), ["ok"]),
+        // A process that was stopped for a minute has not waited for a minute.
+        waits(60_000),
+        ...Array.from({ length: 29 }, () => waits(100)),
+        waits(1),
+        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+      ]);
+    } finally {
+      performance.now = real;
+      closeDescriptor(survivor);
+    }
+  }),
+);
+
+test(
+  "local server: a daemon waits for the clients of the one before, and forgets those that are gone",
+  serving((served, path) => {
+    const state = new RunDirectory(path);
+    const before = state.openLedger();
+    before.add(2000, Deno.pid);
+    before.close();
+    let client: Client;
+    const real = performance.now;
+    let now = 0;
+    performance.now = () => now;
+    const wait: Step = () => {
+      now += 100;
+      return "idle";
+    };
+    try {
+      served.serve([
+        () => {
+          client = served.connect();
+          client.hello();
+          client.ask("lookup", { name: "of the one before" });
+        },
+        () => assertEquals(client.heard(), ["ok"]),
+        ...Array.from({ length: 32 }, () => wait),
+        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+      ], { state: path });
+    } finally {
+      performance.now = real;
+    }
+    const after = state.openLedger();
+    // The daemon ended with one client: that one is whom the next waits for.
+    assertEquals(after.readSurvivors().map(({ client, pid }) => [client !== 2000, pid]), [[true, Deno.pid]]);
+    after.close();
+  }),
+);
