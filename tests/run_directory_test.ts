@@ -2,9 +2,11 @@
 
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { closeDescriptor } from "../ffi/descriptor.ts";
-import { describeProcess, readFileText, RunDirectory } from "../src/fabric/local/run_directory.ts";
-import { test } from "./ffi/support.ts";
+import { describeProcess, environmentDefaults, readFileText, RunDirectory } from "../src/fabric/local/run_directory.ts";
+import { test, withFailures } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
+
+const EAGAIN = 11;
 
 /** Does something in a directory that may be a fabric's. */
 function inDirectory(act: (path: string) => void): void {
@@ -81,6 +83,65 @@ test("run directory: a client's place in the roster is its own while it lives", 
     assertEquals(roster.living(), []);
     roster.close();
   }));
+
+test("run directory: a roster in which every place is taken says so, and is not kept open", () =>
+  inDirectory((path) => {
+    const taken = () => withFailures("fcntl_flock", EAGAIN, 1e6, () => new RunDirectory(path).takeSlot());
+    assertStringIncludes(failsSync("NO_RESOURCES", taken).reason, "65536 clients live in");
+  }));
+
+test("run directory: a daemon's list of clients tells the next one who lives, until they came back or will not", () =>
+  inDirectory((path) => {
+    const directory = new RunDirectory(path);
+    const nobody = 2 ** 22 + 1;
+    /** What one daemon finds, and does then. */
+    const daemon = (act: (ledger: ReturnType<RunDirectory["openLedger"]>) => void) => {
+      const ledger = directory.openLedger();
+      const found = ledger.readSurvivors().map(({ client, pid }) => [client, pid]);
+      act(ledger);
+      ledger.close();
+      return found;
+    };
+    const { pid } = Deno;
+    const first = daemon((ledger) => {
+      for (const client of [2000, 2001, 2002]) ledger.add(client, pid);
+      ledger.add(2003, nobody);
+      // The place of one that left is the next one's.
+      ledger.remove(2001);
+      ledger.add(2004, pid);
+      ledger.remove(3000);
+    });
+    assertEquals(first, []);
+    assertEquals(Deno.statSync(`${path}/clients`).size, 4 * 16);
+    assertEquals(daemon(() => {}), [[2000, pid], [2004, pid], [2002, pid]]);
+    const third = daemon((ledger) => {
+      ledger.add(2004, pid);
+      ledger.forgetMissing();
+      ledger.forgetMissing();
+    });
+    assertEquals(third.length, 3);
+    assertEquals(daemon((ledger) => ledger.remove(2004)), [[2004, pid]]);
+    assertEquals(daemon(() => {}), []);
+  }));
+
+test("run directory: the environment says where, and as which context, or nothing", () => {
+  const before = ["VMCI_FABRIC", "VMCI_CID"].map((name) => [name, Deno.env.get(name)] as const);
+  const set = (name: string, value: string | undefined) =>
+    value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+  try {
+    for (const [name] of before) Deno.env.delete(name);
+    assertEquals(environmentDefaults(), { device: undefined, context: undefined });
+    set("VMCI_FABRIC", "memory:");
+    set("VMCI_CID", "17");
+    assertEquals(environmentDefaults(), { device: "memory:", context: 17 });
+    for (const wrong of ["", "-1", "seventeen", "12345678901"]) {
+      set("VMCI_CID", wrong);
+      assertStringIncludes(failsSync("INVALID_ARGS", environmentDefaults).reason, `it is '${wrong}'`);
+    }
+  } finally {
+    for (const [name, value] of before) set(name, value);
+  }
+});
 
 test("run directory: the mark of used numbers and the key outlive who made them", () =>
   inDirectory((path) => {

@@ -35,6 +35,7 @@ const TESTS = [
   "tests/policy_test.ts",
   "tests/ring_test.ts",
   "tests/run_directory_test.ts",
+  "tests/served_socket_test.ts",
   "tests/session_test.ts",
   "tests/simulation_test.ts",
   "tests/system_failure_test.ts",
