@@ -22,6 +22,7 @@ const WITHOUT_BRANCHES = ["src/fabric/local/broker_thread_source.ts", "src/fabri
 const TESTS = [
   "tests/broker_access_test.ts",
   "tests/broker_property_test.ts",
+  "tests/broker_recovery_test.ts",
   "tests/broker_test.ts",
   "tests/conformance_fabric_test.ts",
   "tests/conformance_memory_test.ts",

@@ -1,0 +1,134 @@
+/** The broker's decisions where a client, the system or the broker before has failed: what is refused, and what is said again. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { contextHandle, type Handle, HOST_CONTEXT, INVALID_HANDLE, VmciError } from "../mod.ts";
+import { slotSurvivor } from "../src/fabric/broker.ts";
+import { BrokerWorld, type TestClient } from "./support/broker_world.ts";
+
+const VM = 16;
+/** The first number of a broker: those below were given by the one before. */
+const FIRST = 5000;
+const none: Handle = INVALID_HANDLE;
+
+function allow(owner: TestClient, resource: Handle, privilege: "DG_SEND" | "SM_ATTACH"): void {
+  owner.ask("grant", { resource, client: contextHandle(VM), allow: [privilege], deny: [] });
+}
+
+/** A client of the broker before. */
+function returned(world: BrokerWorld, slot: number, context = VM): TestClient {
+  return world.join(context, { slot, client: 2000 + slot });
+}
+
+describe("broker: what the system refuses it", () => {
+  it("a fault in what the medium does is refused as such, and what was handed in goes back", () => {
+    const world = new BrokerWorld();
+    const client = world.join();
+    world.medium.checkRegion = () => {
+      throw new Error("fstat failed");
+    };
+    const region = world.medium.share("region", 4096);
+    const reason = client.refused("NO_RESOURCES", "create_region", { size: 4096, creatorOnly: false }, [region]);
+    assertEquals([reason, region.released], ["the broker failed: fstat failed", 1]);
+    assert(client.endpoint().resource > 0, "it serves on");
+  });
+
+  it("what cannot be made for want of memory is NO_MEM if the medium says so", () => {
+    const world = new BrokerWorld();
+    const [receiver, sender] = [world.join(), world.join(VM)];
+    const destination = receiver.endpoint();
+    allow(receiver, destination, "DG_SEND");
+    const { makeLane } = world.medium;
+    world.medium.makeLane = () => {
+      throw new VmciError("NO_MEM", { operation: "make a lane", reason: "no pages" });
+    };
+    const before = world.medium.held;
+    assertEquals(sender.refused("NO_MEM", "open_lane", { source: none, destination }), "no pages");
+    assertEquals([world.medium.held, receiver.pending, world.inspect("lanes")], [before, ["keep_grant"], []]);
+    world.medium.makeLane = makeLane;
+    assertEquals(sender.ask("open_lane", { source: none, destination }).fresh, true);
+  });
+});
+
+describe("broker: clients that do not answer or read", () => {
+  it("who has asked too often without an answer asks no more, until there is one", () => {
+    const world = new BrokerWorld();
+    const [asker, mute] = [world.join(), world.join(VM)];
+    const handle = mute.endpoint();
+    for (let token = 0; token < 1024; token++) asker.ask("ping", { handle, token });
+    assertStringIncludes(asker.refused("NO_RESOURCES", "ping", { handle, token: 1024 }), "1024 of your questions");
+    assertEquals(mute.take("ping").length, 1024);
+    mute.ask("pong", { client: asker.client.number, token: 7 });
+    assertEquals(asker.take("pong").map(({ body }) => body.token), [7]);
+    asker.ask("ping", { handle, token: 1024 });
+  });
+
+  it("who does not read is sent no more lanes by others, only by his own process", () => {
+    const world = new BrokerWorld();
+    const receiver = world.join(VM, {}, { pid: 77 });
+    const [other, own] = [world.join(VM), world.join(VM, {}, { pid: 77 })];
+    const destination = receiver.endpoint();
+    receiver.client.unread = 65;
+    const reason = other.refused("NO_RESOURCES", "open_lane", { source: none, destination });
+    assertStringIncludes(reason, "process 77 is busy: 65 packets wait for it");
+    assertEquals(own.ask("open_lane", { source: none, destination }).fresh, true);
+    receiver.client.unread = 64;
+    assertEquals(other.ask("open_lane", { source: none, destination }).fresh, true);
+  });
+});
+
+describe("broker: what survivors say, twice or late", () => {
+  it("who attaches again after all the others were told that he is gone is told of as coming", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1)] });
+    const [creator, late] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+    const handle = { context: HOST_CONTEXT, resource: 3000 };
+    const args = { type: "SHAREDMEM", handle, size: 4096, creatorOnly: false, ticket: null } as const;
+    assert(creator.ask("announce_resource", args, [world.medium.share("region", 4096)]).accepted);
+    const attachment = { handle, count: 1, size: 4096, creatorOnly: false, ticket: null };
+    assert(creator.ask("announce_attachment", attachment).accepted);
+    creator.ask("announced", {});
+    creator.take("region_peer");
+    for (const count of [2, 2]) assert(late.ask("announce_attachment", { ...attachment, count }).accepted);
+    assertEquals(creator.take("region_peer").map(({ body }) => body), [{ handle, context: VM, attached: true }]);
+    const counts = world.inspect("attachments").map(({ context, count }) => [context, count]);
+    assertEquals(counts, [[HOST_CONTEXT, 1], [VM, 2]]);
+  });
+
+  it("a lane that is known to both its ends is announced again in vain, and stays one", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [receiver, sender] = [returned(world, 1), returned(world, 2)];
+    const destination = { context: VM, resource: 3000 };
+    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
+    assert(receiver.ask("announce_resource", args).accepted);
+    const lane = (sends: boolean) => ({ lane: 4000, source: none, destination, sender: sends, ticket: "" });
+    for (let times = 0; times < 2; times++) {
+      assert(sender.ask("announce_lane", lane(true)).accepted);
+      assert(receiver.ask("announce_lane", lane(false)).accepted);
+    }
+    for (const client of [receiver, sender]) client.ask("announced", {});
+    assertEquals([sender, receiver].flatMap((it) => it.take("lane_closed")), []);
+    assertEquals(world.inspect("lanes").map(({ receiver: pid }) => pid), [receiver.client.identity.pid]);
+  });
+
+  it("a lane that nobody can have been given is closed, for the end that says so", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST });
+    const client = returned(world, 1);
+    const lane = { lane: 2 ** 31, source: none, destination: { context: VM, resource: 3000 }, ticket: "" };
+    for (const [sender, cause] of [[true, "gone"], [false, "ended"]] as const) {
+      assertEquals(client.ask("announce_lane", { ...lane, sender }).accepted, false);
+      assertEquals(client.take("lane_closed").map(({ body }) => body), [{ lane: 2 ** 31, cause }]);
+    }
+  });
+
+  it("a peer that was never given a number is none", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [one, other] = [returned(world, 1), returned(world, 2)];
+    one.ask("announce_peers", { peers: [2 ** 31, other.client.number] });
+    assertEquals([...one.client.peers], [other.client.number]);
+    assertEquals([...other.client.peers], [one.client.number]);
+    // The other one knows nothing of a bell between them.
+    for (const client of [one, other]) client.ask("announced", {});
+    assertEquals(one.take("peer_gone").map(({ body }) => body.peer), [other.client.number]);
+    assertEquals([one.client.peers.size, other.client.peers.size], [0, 0]);
+  });
+});
