@@ -7,7 +7,7 @@ import { assertEquals, assertGreater, assertStringIncludes, assertThrows } from 
 import { closeDescriptor } from "../ffi/descriptor.ts";
 import { interposeLibc, type LibcCall, setErrno, SystemError } from "../ffi/libc.ts";
 import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
-import { connectSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
+import { connectSeqpacket, listenSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
 import type { Handle, VmciError } from "../mod.ts";
 import type { BrokerThreadConfig } from "../src/fabric/local/broker_thread_config.ts";
 import { LocalServer } from "../src/fabric/local/local_server.ts";
@@ -197,11 +197,11 @@ const lookup = { name: "vmci public group" };
 test(
   "local server: one that cannot begin leaves nothing behind, and says why",
   serving((_served, path) => {
-    const begin = (symbol: string, config: Partial<BrokerThreadConfig> = {}) => {
+    const begin = (symbol: string, config: Partial<BrokerThreadConfig> = {}, nth = 1) => {
       const [lifeline, connection] = seqpacketPair();
       const lock = new RunDirectory(path).tryLock()!;
-      let left = 1;
-      interposeLibc((name, call) => (...args) => name === symbol && left-- > 0 ? failed(EMFILE) : call(...args));
+      let calls = 0;
+      interposeLibc((name, call) => (...args) => name === symbol && ++calls === nth ? failed(EMFILE) : call(...args));
       try {
         new LocalServer({ ...DAEMON, directory: path, lock, connection, ...config });
       } finally {
@@ -209,10 +209,17 @@ test(
         [lifeline, connection, lock].forEach(closeDescriptor);
       }
     };
+    const listens = () => [...Deno.readDirSync(path)].filter(({ name }) => name.startsWith("socket"));
     for (const symbol of ["epoll_create1", "epoll_ctl", "bind", "rename", "getsockopt"]) {
       assertThrows(() => begin(symbol), SystemError, "EMFILE", symbol);
-      assertEquals([...Deno.readDirSync(path)].filter(({ name }) => name.startsWith("socket")), [], symbol);
+      assertEquals(listens(), [], symbol);
     }
+    // It listens in its directory already, and cannot at the second socket.
+    const descriptor = listenSeqpacket(`${path}/second`, 8);
+    const sockets = [{ descriptor, context: 16 }];
+    assertThrows(() => begin("epoll_ctl", { sockets }, 3), SystemError, "EMFILE");
+    assertEquals(listens(), []);
+    closeDescriptor(descriptor);
     assertThrows(() => begin("none", { audit: `${path}/none/audit` }), SystemError, "ENOENT");
     failsSync("INVALID_ARGS", () => begin("none", { policy: { text: "nonsense", name: "policy" } }));
   }),

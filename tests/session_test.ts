@@ -396,6 +396,8 @@ Deno.test(
     failsSync("UNAVAILABLE", destroy);
     failsSync("UNAVAILABLE", () => session.request(SUBJECT, "lookup", { name: "a" }));
     broker.alive = false;
+    broker.notice[0]!++;
+    session.refresh();
     destroy();
     destroy();
     session.request(SUBJECT, "lookup", { name: "a" });
