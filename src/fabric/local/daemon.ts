@@ -143,10 +143,13 @@ export class FabricDaemon implements AsyncDisposable {
    * working among them; those of a run directory find another broker.
    */
   async close(): Promise<void> {
-    if (this.#lifeline !== undefined) closeDescriptor(this.#lifeline);
+    if (this.#lifeline !== undefined) {
+      // While the lock is held: nobody else's sockets can be there yet.
+      for (const socket of this.#sockets) socket.remove();
+      closeDescriptor(this.#lifeline);
+    }
     this.#lifeline = undefined;
     await this.ended;
-    for (const socket of this.#sockets) socket.remove();
   }
 
   /** As {@linkcode FabricDaemon.close}. */

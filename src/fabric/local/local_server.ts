@@ -178,12 +178,16 @@ export class LocalServer {
   #listen(path: string): void {
     const fresh = `${path}.${Deno.pid}`;
     removeFile(fresh);
-    const fd = listenSeqpacket(fresh, BACKLOG);
+    let fd: number | undefined;
     try {
-      renameFile(fresh, path);
+      fd = listenSeqpacket(fresh, BACKLOG);
       this.#attendListener(fd, path, undefined);
+      renameFile(fresh, path);
     } catch (error) {
-      closeDescriptor(fd);
+      if (fd !== undefined) {
+        this.#listeners.delete(fd);
+        closeDescriptor(fd);
+      }
       removeFile(fresh);
       throw error;
     }
