@@ -386,7 +386,7 @@ Deno.test(asRoot("doctor, what another user may open is what the kernel says"), 
 });
 
 Deno.test("doctor, probe: what a driver refuses is a problem only where its node may be opened", async () => {
-  const probe = { vmci: { error: "Cannot open /dev/vmci: no" }, vsock: null };
+  const probe = { vmci: { error: "Cannot open /dev/vmci: no" }, vsock: { family: 40, localContext: 2 } };
   const errors = ({ facts }: { facts: Facts }) =>
     diagnose(facts, IDLE, probe).findings.filter(({ message }) => message === probe.vmci.error);
   await using absent = await machineOf(DEBIAN);

@@ -128,8 +128,7 @@ function printParts({ modules, nodes, vsock, ivshmem, vmciDevices }: Facts, prob
   const family = vsock.family === null ? "of VMware's old module, its number unknown" : `AF_VSOCK ${vsock.family}`;
   console.log(`vsock     ${family}, ${vsock.registered ? "" : "not "}in the kernel now`);
   if (probe !== null) {
-    const tell = (name: string, it: object | null) => {
-      if (it === null) return;
+    const tell = (name: string, it: object) => {
       console.log(`${name.padEnd(9)} ${Object.entries(it).map(([key, value]) => `${key} ${value}`).join(", ")}`);
     };
     tell("/dev/vmci", probe.vmci);

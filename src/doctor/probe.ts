@@ -5,7 +5,8 @@
  */
 
 import { VmciError } from "../error.ts";
-import { formatVersion, VmciDevice } from "../device/mod.ts";
+import { formatVersion, localVsockContext, VmciDevice, vsockFamily } from "../device/mod.ts";
+import { vmciContextOf } from "../device/vsock_family.ts";
 
 /** Why a device could not be asked. */
 export interface ProbeFailure {
@@ -16,8 +17,8 @@ export interface ProbeFailure {
 export interface ProbeFacts {
   /** `/dev/vmci`: the driver's version, and the context id of the machine it runs on. */
   readonly vmci: { readonly driverVersion: string; readonly hostContext: number } | ProbeFailure;
-  /** vSockets: the number of their address family, and the own context id. `null`: not asked. */
-  readonly vsock: { readonly family: number; readonly localContext: number } | ProbeFailure | null;
+  /** vSockets: the number of their address family, and the own context id. */
+  readonly vsock: { readonly family: number; readonly localContext: number } | ProbeFailure;
 }
 
 /**
@@ -31,7 +32,7 @@ export function probeDrivers(): ProbeFacts {
       using device = VmciDevice.open();
       return { driverVersion: formatVersion(device.driverVersion), hostContext: device.hostContext() };
     }),
-    vsock: null,
+    vsock: attempt(() => ({ family: vsockFamily().number, localContext: vmciContextOf(localVsockContext()) })),
   };
 }
 

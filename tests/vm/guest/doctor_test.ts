@@ -19,6 +19,7 @@ guestTest("doctor: finds the drivers, their versions and nodes, and asks them wh
   assertEquals(nodes[0], { path: "/dev/vmci", kind: "device", mode: "600", uid: 0, gid: 0, usable: true });
   assertEquals([vsock.registered, vsock.family], [true, 40]);
   assertEquals(probe.vmci, { driverVersion: "11.0", hostContext: 2 });
+  assertEquals(probe.vsock, { family: 40, localContext: 2 });
   for (const medium of ["vsock:", "/dev/vmci"]) {
     assertEquals(uses.filter((it: { medium: string; ready: boolean }) => it.medium === medium && !it.ready), []);
   }
