@@ -3,17 +3,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { failCalls } from "./hostile_support/syscalls_plan.ts";
 
-/** Another one each day tries another share; a failing one is printed, and tried again by VMCI_SEED. */
-const seed = Number(Deno.env.get("VMCI_SEED") ?? Math.floor(Date.now() / 86_400_000));
+/** The share that is tried; `deno task soak` tries others. */
+const seed = Number(Deno.env.get("VMCI_SEED") ?? 20780);
 
 Deno.test(`system calls: one fails within each operation, on the client's and on the broker's side (seed ${seed})`, async () => {
   const figures = await failCalls({ seed, seconds: 45, operations: 0.5, bodies: 0, each: 0 });
   assertEquals(figures.problems, []);
   assert(figures.faults > 50, Deno.inspect(figures));
-});
-
-Deno.test(`system calls: one fails in tests of the conformance suite (seed ${seed})`, async () => {
-  const figures = await failCalls({ seed, seconds: 30, operations: 0, bodies: 16, each: 5 });
-  assertEquals(figures.problems, []);
-  assert(figures.faults > 10, Deno.inspect(figures));
 });
