@@ -8,7 +8,8 @@
 export interface ProcessFigures {
   /** How often one of its threads went to sleep by itself, and so woke up. */
   readonly wakeUps: number;
-  readonly threads: number;
+  /** Threads that are held: those of a pool that have nothing to do wait for a futex, and go away after seconds. */
+  readonly held: number;
   /** Bytes that it alone has in memory: heaps and stacks. */
   readonly own: number;
   /** Bytes of shared memory that it has touched. */
@@ -18,13 +19,13 @@ export interface ProcessFigures {
 /** Reads what a process has done so far. */
 export async function readProcess(pid: number): Promise<ProcessFigures> {
   let wakeUps = 0;
-  let threads = 0;
+  let held = 0;
   for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
-    threads++;
+    if (!(await Deno.readTextFile(`/proc/${pid}/task/${name}/wchan`)).startsWith("futex")) held++;
     wakeUps += field(await Deno.readTextFile(`/proc/${pid}/task/${name}/status`), "voluntary_ctxt_switches");
   }
   const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return { wakeUps, threads, own: 1024 * field(status, "RssAnon"), shared: 1024 * field(status, "RssShmem") };
+  return { wakeUps, held, own: 1024 * field(status, "RssAnon"), shared: 1024 * field(status, "RssShmem") };
 }
 
 function field(status: string, name: string): number {

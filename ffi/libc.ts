@@ -142,6 +142,8 @@ const processSymbols = {
   getenv: { parameters: ["buffer"], result: "pointer" },
   // uid_t geteuid(void);
   geteuid: { parameters: [], result: "u32" },
+  // int sched_yield(void);
+  sched_yield: { parameters: [], result: "i32" },
 } as const;
 
 /** Sockets whose peers have addresses that are read and written. */

@@ -26,6 +26,11 @@ export function userId(): number {
   return libc.geteuid();
 }
 
+/** Lets whoever else waits for this processor have it first: a peer that is to answer, where there is only this one. */
+export function yieldProcessor(): void {
+  libc.sched_yield();
+}
+
 /**
  * The number of this process.
  *

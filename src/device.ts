@@ -13,7 +13,6 @@ import { LocalMedium } from "./fabric/local/local_medium.ts";
 import { asVmciError } from "./fabric/local/system_failure.ts";
 import type { Medium } from "./fabric/medium.ts";
 import { MemoryMedium } from "./fabric/memory/memory_medium.ts";
-import type { Quota } from "./fabric/quota.ts";
 
 /** A medium, and the context that the environment names for this process. */
 export interface Device {
@@ -29,13 +28,13 @@ export interface Device {
  *
  * @param name The name as the program wrote it.
  * @param start Whether to start the fabric where none runs.
- * @param quota What each may hold, where this process starts it.
+ * @param spin Microseconds that a wait may spin before it sleeps.
  * @returns The medium.
  * @throws {VmciError} UNAVAILABLE when there is no such device here; NO_ACCESS when it is somebody else's.
  */
-export function openDevice(name: string | undefined, start: boolean, quota: Quota | undefined): Device {
+export function openDevice(name: string | undefined, start: boolean, spin: number): Device {
   if (name?.startsWith("memory:")) {
-    return { medium: new MemoryMedium(name.slice("memory:".length), quota), context: undefined };
+    return { medium: new MemoryMedium(name.slice("memory:".length)), context: undefined };
   }
   const real = name === undefined ? undefined : parseDeviceName(name);
   if (real !== undefined) {
@@ -46,11 +45,11 @@ export function openDevice(name: string | undefined, start: boolean, quota: Quot
   if (name !== undefined) assertFabric(name);
   const defaults = localDefaults();
   const device = name ?? defaults.device;
-  if (device?.startsWith("memory:")) return openDevice(device, start, quota);
+  if (device?.startsWith("memory:")) return openDevice(device, start, spin);
   if (name === undefined && device !== undefined && parseDeviceName(device) !== undefined) {
-    return openDevice(device, start, quota);
+    return openDevice(device, start, spin);
   }
-  const medium = new LocalMedium({ path: fabricPath(device), start, quota });
+  const medium = new LocalMedium({ path: fabricPath(device), start, spin });
   return { medium, context: defaults.context };
 }
 

@@ -245,7 +245,7 @@ export async function openSession(
   if (!isId(privilegeFlags)) throw invalid(`privilegeFlags must be of PrivilegeFlags: received ${privilegeFlags}`);
   if (!(timeout > 0 && timeout < 2 ** 31)) throw invalid(`timeout must be milliseconds above 0: received ${timeout}`);
   if (!(spin >= 0 && spin <= 1e6)) throw invalid(`spin must be 0 to 1000000 microseconds: received ${spin}`);
-  const { medium, context } = openDevice(options.device, role.start, undefined);
+  const { medium, context } = openDevice(options.device, role.start, spin);
   return await Session.open(
     medium,
     { context: contextId ?? context, flags: privilegeFlags, observer: role.observer, timeout, spin },

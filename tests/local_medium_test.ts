@@ -38,7 +38,7 @@ function leave(medium: LocalMedium): void {
 function withMedium(act: (medium: LocalMedium, path: string) => void, start = true): void {
   inDirectory((path) => {
     Deno.chmodSync(path, 0o700);
-    const medium = new LocalMedium({ path, start, quota: undefined });
+    const medium = new LocalMedium({ path, start, spin: 0 });
     try {
       act(medium, path);
     } finally {
@@ -76,7 +76,7 @@ test("local medium: who only looks finds nobody, says where, and leaves no trace
   }, false));
 
 test("local medium: without a path it is the user's own directory", () => {
-  const medium = new LocalMedium({ path: undefined, start: false, quota: undefined });
+  const medium = new LocalMedium({ path: undefined, start: false, spin: 0 });
   assertEquals(medium.device, `fabric:${RunDirectory.ofUser().path}`);
   leave(medium);
 });
@@ -92,13 +92,13 @@ test("local medium: a daemon's socket where nobody listens, or too many wait, is
   inDirectory((path) => {
     const socket = `${path}/daemon`;
     const listener = listenSeqpacket(socket, 8);
-    const medium = new LocalMedium({ path: socket, start: true, quota: undefined });
+    const medium = new LocalMedium({ path: socket, start: true, spin: 0 });
     assertEquals([medium.device, medium.slot], [`fabric:${socket}`, -1]);
     assertEquals(withFailures("connect", EAGAIN, 1, () => medium.tryConnect()), undefined);
     closeDescriptor(listener);
     assertEquals(medium.tryConnect(), undefined);
     leave(medium);
-    const looking = new LocalMedium({ path: socket, start: false, quota: undefined });
+    const looking = new LocalMedium({ path: socket, start: false, spin: 0 });
     failsSync("UNAVAILABLE", () => looking.tryConnect());
     leave(looking);
   }));

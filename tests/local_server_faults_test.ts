@@ -110,6 +110,7 @@ const DAEMON: Omit<BrokerThreadConfig, "lock" | "connection"> = {
   directory: undefined,
   sockets: [],
   quota: undefined,
+  spins: false,
   state: undefined,
   policy: undefined,
   audit: undefined,

@@ -4,14 +4,13 @@ import { assertEquals } from "@std/assert";
 import { MemoryMedium } from "../src/fabric/memory/memory_medium.ts";
 import type { Bell, Connection, Packet } from "../src/fabric/medium.ts";
 import type { Message } from "../src/fabric/protocol.ts";
-import { DEFAULT_QUOTA } from "../src/fabric/quota.ts";
 import { failsSync } from "./support/failure.ts";
 import { helloArgs } from "./support/broker_world.ts";
 
 let fabrics = 0;
 
 function medium(name = `medium ${++fabrics}`): MemoryMedium {
-  return new MemoryMedium(name, DEFAULT_QUOTA);
+  return new MemoryMedium(name);
 }
 
 /** Asks, and gives the reply; what else comes is left out. */

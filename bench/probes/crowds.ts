@@ -84,7 +84,7 @@ function idle(world: World): Probe {
   const rows: Row[] = [
     { id: "idle/nothing", title: "a Deno that waits for a timer: wake-ups a second", unit: "count" },
     { id: "idle/parked", title: `${PARKED} parked receivers and the broker: wake-ups a second`, unit: "count" },
-    { id: "idle/threads", title: `threads more, with ${PARKED} parked receivers`, unit: "count" },
+    { id: "idle/threads", title: `threads held, with ${PARKED} parked receivers`, unit: "count" },
   ];
   return {
     once: true,
@@ -107,7 +107,7 @@ function idle(world: World): Probe {
         "idle/nothing": { value: alone! },
         "idle/parked": { value: brokers! + receivers! },
         // The receivers' own process has no broker's thread.
-        "idle/threads": { value: after[2]!.threads - after[0]!.threads + (after[1]!.threads - brokerAlone.threads) },
+        "idle/threads": { value: after[2]!.held - after[0]!.held + (after[1]!.held - brokerAlone.held) },
       };
     },
   };

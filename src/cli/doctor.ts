@@ -54,7 +54,7 @@ export async function fabricFacts(machine: Machine, name: string | undefined): P
   if (machine.os !== "linux") return { ...nothing, state: "broken", reason: `there is none on ${machine.os}` };
   let place: Pick<FabricFacts, "device" | "path" | "node"> = nothing;
   try {
-    const { medium, context } = openDevice(name, false, undefined);
+    const { medium, context } = openDevice(name, false, 0);
     await medium.close(false);
     const path = /^fabric:(.*)$/s.exec(medium.device)?.[1] ?? null;
     place = { device: medium.device, path, node: path === null ? null : machine.node(path) ?? null };

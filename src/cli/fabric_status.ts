@@ -59,7 +59,7 @@ Exit codes: 0 it runs, 1 it does not, or does not answer.`,
 /** Where the device's name leads, as far as that can be told. */
 async function deviceOf(name: string | undefined): Promise<string | null> {
   try {
-    const { medium } = openDevice(name, false, undefined);
+    const { medium } = openDevice(name, false, 0);
     await medium.close(false);
     return medium.device;
   } catch (error) {

@@ -5,14 +5,14 @@
  * Both do so by Atomics, so at least one of them sees the other.
  *
  * A wait as a promise never holds the event loop for long: it spins for a slice, lets the loop turn, spins again, and
- * after a few turns without anything it parks. After a wait that was spun in vain the next ones park at once, more of
- * them each time, so that a slow peer costs no spinning.
+ * after a few turns without anything it parks. Whether it spins at all it has learnt ({@linkcode AdaptiveSpin}).
  *
  * @module
  */
 
 import { VmciError } from "../error.ts";
 import type { Subject } from "../subject.ts";
+import { AdaptiveSpin } from "./adaptive_spin.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -63,9 +63,6 @@ const MOST_UNTURNED = 4096;
 /** Turns of the event loop that a wait spins in without anything having come, before it parks. */
 const TURNS = 4;
 
-/** At most so many waits in a row park at once after waits that spun in vain. */
-const MAX_SKIP = 63;
-
 /** With more waits than this, rings that come while one of them spins are cheaper than looking for all of them again. */
 const FEW = 8;
 
@@ -89,9 +86,7 @@ export class Waiting {
   #turns = 0;
   /** How many waits ended at once since the event loop was last seen to turn. */
   #unturned = 0;
-  /** How many waits still park at once, and how many will after the next one that is spun in vain. */
-  #skip = 0;
-  #nextSkip = 1;
+  readonly #adaptive = new AdaptiveSpin();
 
   /**
    * @param parking Whose waits these are.
@@ -140,13 +135,13 @@ export class Waiting {
     try {
       options?.signal?.throwIfAborted();
       let found = this.#look(look);
-      const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#skip === 0);
+      const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#adaptive.pays);
       if (found === undefined && hot) found = this.#spinInTurn(look);
       if (found !== undefined) return ++this.#unturned < MOST_UNTURNED ? Promise.resolve(found) : this.#turned(found);
       const promise = this.#enqueue(subject, look, options);
       if (hot) this.#linger();
       else this.#raise();
-      if (!hot && this.#skip > 0) this.#skip--;
+      if (!hot) this.#adaptive.skipped();
       return promise;
     } catch (error) {
       return Promise.reject(error);
@@ -271,7 +266,7 @@ export class Waiting {
     if (parked) Atomics.store(this.#parking.attention, 0, 0);
     try {
       const result = this.#spin(look, this.#allowance);
-      if (result !== undefined) this.#nextSkip = 1;
+      if (result !== undefined) this.#adaptive.found();
       return result;
     } finally {
       // Also when looking fails: those parked must be rung again.
@@ -302,8 +297,7 @@ export class Waiting {
     });
     this.#turns = came ? TURNS : this.#turns - 1;
     if (this.#turns > 0) return;
-    this.#skip = this.#nextSkip;
-    this.#nextSkip = Math.min(2 * this.#nextSkip + 1, MAX_SKIP);
+    this.#adaptive.missed();
     this.#raise();
   }
 }

@@ -37,11 +37,11 @@ export class BrokerHost {
 
   /** Starts a broker's thread. It serves its first client before this process' event loop turns again. */
   static start(config: BrokerThreadConfig): BrokerHost {
-    const script = `globalThis.vmciBroker=${JSON.stringify(config)};${BROKER_THREAD_SOURCE}`;
-    const url = new URL(`data:text/javascript,${encodeURIComponent(script)}`);
+    // The script is always the same: Deno keeps on disk what it has learnt about each text.
+    const script = new URL(`data:text/javascript,${encodeURIComponent(BROKER_THREAD_SOURCE)}`);
     // Without an environment of its own the thread would get a copy of the process', and who has a terminal would be
     // asked for that.
-    return new BrokerHost(new Worker(url, { env: {} }));
+    return new BrokerHost(new Worker(script, { env: {}, workerData: config }));
   }
 
   /** From now on the process does not exit while the thread runs. */

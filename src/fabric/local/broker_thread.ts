@@ -5,12 +5,12 @@
  * @module
  */
 
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { LocalServer } from "./local_server.ts";
 
-const config = (globalThis as unknown as { vmciBroker: BrokerThreadConfig }).vmciBroker;
+const config = workerData as BrokerThreadConfig;
 const server = start();
 parentPort?.postMessage("serving");
 server.run();

@@ -6,7 +6,7 @@
 
 import type { Quota } from "../quota.ts";
 
-/** What the thread is told. It travels in the script's own text, so that nobody has to wait for a message. */
+/** What the thread is told: its `workerData`, so that nobody has to wait for a message. */
 export interface BrokerThreadConfig {
   /** `embedded` in a program, `daemon` for `vmci fabric serve`. */
   readonly kind: "embedded" | "daemon";
@@ -23,6 +23,8 @@ export interface BrokerThreadConfig {
   readonly connection: number;
   /** What each may hold. */
   readonly quota: Quota | undefined;
+  /** Whether the thread may spin before it sleeps. */
+  readonly spins: boolean;
   /** The directory where a daemon keeps what the next one needs: its key, its clients, the mark of used numbers. */
   readonly state: string | undefined;
   /** Who may be what, as a policy's text and its file's name; it was read without fault before. */

@@ -99,6 +99,7 @@ export class FabricDaemon implements AsyncDisposable {
     undo.move();
     const host = BrokerHost.start({
       kind: "daemon",
+      spins: true,
       directory: run?.path,
       lock,
       sockets: wanted.map(({ context }, i) => ({ descriptor: sockets[i]!.descriptor, context })),

@@ -6,6 +6,7 @@
  */
 
 import { VmciError } from "../../error.ts";
+import { AdaptiveSpin } from "../../lane/adaptive_spin.ts";
 import { LANE_SIZE } from "../../lane/ring.ts";
 import { VERSION } from "../../version.ts";
 import { closeDescriptor, closedOnFailure, describe, duplicate } from "../../../ffi/descriptor.ts";
@@ -13,7 +14,7 @@ import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
 import { removeFile, renameFile } from "../../../ffi/file.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { addSeals, createMemfd, Seal, seals } from "../../../ffi/memfd.ts";
-import { userId } from "../../../ffi/process.ts";
+import { userId, yieldProcessor } from "../../../ffi/process.ts";
 import {
   acceptSocket,
   listenSeqpacket,
@@ -46,6 +47,9 @@ const MOST_PENDING_DESCRIPTORS = 256;
 
 /** Packets taken from one client before the others have their turn. */
 const TURN = 16;
+
+/** Milliseconds to spin for the next request before sleeping. */
+const REQUEST_SPIN = 0.1;
 
 /** Milliseconds that survivors of the broker before have to announce themselves. */
 const RECOVERY_TIME = 3000;
@@ -81,6 +85,8 @@ export class LocalServer {
   /** What to give back at the end: files and the set of descriptors. */
   readonly #opened = new DisposableStack();
   readonly #epoll: Epoll;
+  readonly #visit = (fd: number, events: number): void => this.#attend(fd, events);
+  readonly #adaptive = new AdaptiveSpin();
   readonly #broker: Broker;
   readonly #numbers: NumberMark | undefined;
   readonly #roster: Roster | undefined;
@@ -147,13 +153,23 @@ export class LocalServer {
     try {
       while (this.#wanted) {
         const patrol = this.#broker.recovering || this.#starved;
-        this.#epoll.wait(patrol ? PATROL : -1, (fd, events) => this.#attend(fd, events));
+        if (this.#spin() === undefined) this.#epoll.wait(patrol ? PATROL : -1, this.#visit);
         if (patrol) this.#patrol();
       }
     } finally {
       // Even if it failed: a broker that is gone is replaced, one that hangs holds everybody up.
       this.#close();
     }
+  }
+
+  /** Looks for a while whether somebody asks for something more: who does mostly goes on to. */
+  #spin(): number | undefined {
+    return this.#adaptive.spin(() => {
+      const visited = this.#epoll.wait(0, this.#visit);
+      if (visited > 0) return visited;
+      yieldProcessor();
+      return undefined;
+    }, this.#config.spins ? REQUEST_SPIN : 0);
   }
 
   /** Whether there is somebody left to serve. */

@@ -24,7 +24,6 @@ import type {
   SharedPages,
   SharedWord,
 } from "../medium.ts";
-import type { Quota } from "../quota.ts";
 
 const fabrics = new Map<string, MemoryFabric>();
 
@@ -35,22 +34,17 @@ export class MemoryMedium implements Medium {
   readonly concurrent = false;
   readonly hostsBroker = false;
   readonly #name: string;
-  readonly #quota: Quota | undefined;
   #connection: MemoryConnection | undefined;
 
-  /**
-   * @param name Which fabric: clients of one name meet.
-   * @param quota What each may hold, if this client makes the fabric.
-   */
-  constructor(name: string, quota: Quota | undefined) {
+  /** @param name Which fabric: clients of one name meet. */
+  constructor(name: string) {
     this.device = `memory:${name}`;
     this.#name = name;
-    this.#quota = quota;
   }
 
   tryConnect(): Connection {
     let fabric = fabrics.get(this.#name);
-    if (fabric === undefined) fabrics.set(this.#name, fabric = new MemoryFabric(this.#quota));
+    if (fabric === undefined) fabrics.set(this.#name, fabric = new MemoryFabric());
     return this.#connection = new MemoryConnection(fabric);
   }
 
@@ -102,17 +96,8 @@ export class MemoryMedium implements Medium {
 
 /** One fabric: a broker and the connections to it. */
 class MemoryFabric {
-  readonly broker: Broker;
+  readonly broker = new Broker(memoryBrokerMedium, { pid: Deno.pid, kind: "memory", version: VERSION });
   readonly #connections = new Map<Client, MemoryConnection>();
-
-  constructor(quota: Quota | undefined) {
-    this.broker = new Broker(memoryBrokerMedium, {
-      pid: Deno.pid,
-      kind: "memory",
-      version: VERSION,
-      ...(quota === undefined ? {} : { quota }),
-    });
-  }
 
   connect(connection: MemoryConnection): Client {
     const client = this.broker.connect({ pid: Deno.pid, uid: 0, contexts: "all", privileged: true });

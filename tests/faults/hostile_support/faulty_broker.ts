@@ -46,6 +46,7 @@ export class FaultyBroker implements AsyncDisposable {
       sockets: [],
       connection,
       quota: undefined,
+      spins: false,
       state: undefined,
       policy: undefined,
       audit: undefined,

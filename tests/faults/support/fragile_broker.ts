@@ -33,7 +33,7 @@ function messageIn(header: DataView, length: number): { readonly op?: unknown; r
 /** What a thread would be told; nobody else uses the connection. */
 function configure(kind: string, path: string): BrokerThreadConfig {
   const connection = seqpacketPair()[1];
-  const common = { connection, quota: undefined, policy: undefined, audit: undefined };
+  const common = { connection, quota: undefined, spins: false, policy: undefined, audit: undefined };
   if (kind === "embedded") {
     const lock = new RunDirectory(path).tryLock();
     return { ...common, kind, directory: path, lock, sockets: [], state: undefined };
