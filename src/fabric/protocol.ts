@@ -264,6 +264,15 @@ export interface Notices {
 /** The name of a notice. */
 export type NoticeName = keyof Notices;
 
+/** Notices that nobody is held up by: who sleeps may be woken for several of them at once. */
+export const UNHURRIED: ReadonlySet<unknown> = new Set<NoticeName>([
+  "keep_grant",
+  "keep_name",
+  "keep_member",
+  "region_peer",
+  "region_peers",
+]);
+
 type Field<T> = (value: unknown) => T;
 
 /** Thrown by a field; its message completes "the field x". */

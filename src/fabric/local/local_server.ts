@@ -27,7 +27,7 @@ import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } fro
 import type { Client, Identity } from "../broker/entities.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
-import { type Message, requestId } from "../protocol.ts";
+import { type Message, requestId, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
@@ -50,6 +50,9 @@ const TURN = 16;
 
 /** Milliseconds to spin for the next request before sleeping. */
 const REQUEST_SPIN = 0.1;
+
+/** Milliseconds that a client which sleeps may have to wait for a notice that does not hurry, while others are served. */
+const RING_DELAY = 1;
 
 /** Milliseconds that survivors of the broker before have to announce themselves. */
 const RECOVERY_TIME = 3000;
@@ -102,6 +105,9 @@ export class LocalServer {
   readonly #own: Door;
   /** Doors to close once what is being delivered is delivered. */
   readonly #leaving = new Set<Door>();
+  /** Doors still to be rung, and since when there are any: waking somebody takes longer than answering a request. */
+  readonly #unrung = new Set<Door>();
+  #unrungSince = 0;
   /** Milliseconds that survivors have had, and when that was counted. */
   #recoveryTime = 0;
   #patrolled = performance.now();
@@ -153,7 +159,9 @@ export class LocalServer {
     try {
       while (this.#wanted) {
         const patrol = this.#broker.recovering || this.#starved;
-        if (this.#spin() === undefined) this.#epoll.wait(patrol ? PATROL : -1, this.#visit);
+        const idle = this.#spin() === undefined;
+        if (idle || performance.now() - this.#unrungSince > RING_DELAY) this.#ringAll();
+        if (idle) this.#epoll.wait(patrol ? PATROL : -1, this.#visit);
         if (patrol) this.#patrol();
       }
     } finally {
@@ -348,7 +356,7 @@ export class LocalServer {
     if (this.#leaving.has(door)) return;
     try {
       if (door.pending.length === 0 && door.socket.send(encodeMessage(message), descriptors)) {
-        if (notify) this.#notify(door);
+        if (notify) this.#notify(door, message);
         return;
       }
       if (door.pending.descriptors + descriptors.length > MOST_PENDING_DESCRIPTORS) {
@@ -382,7 +390,7 @@ export class LocalServer {
         door.pending.shift();
         door.client.unread = door.pending.length;
         for (const fd of first.descriptors) closeDescriptor(fd);
-        if (first.notify) this.#notify(door);
+        if (first.notify) this.#notify(door, first.message);
       }
       this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP);
     } catch (error) {
@@ -392,9 +400,20 @@ export class LocalServer {
   }
 
   /** Says that something was sent unasked: to who looks at the word, and to who listens for the bell. */
-  #notify(door: Door): void {
+  #notify(door: Door, message: Message): void {
     if (door.notice !== undefined) Atomics.add(door.notice.word, 0, 1);
+    if (!UNHURRIED.has(message.notice)) return this.#ring(door);
+    if (this.#unrung.size === 0) this.#unrungSince = performance.now();
+    this.#unrung.add(door);
+  }
+
+  #ring(door: Door): void {
+    this.#unrung.delete(door);
     if (door.bell !== undefined) ringBell(door.bell);
+  }
+
+  #ringAll(): void {
+    for (const door of this.#unrung) this.#ring(door);
   }
 
   // --- Leaving --------------------------------------------------------------------------------------------------------
@@ -403,6 +422,7 @@ export class LocalServer {
     for (const door of this.#leaving) {
       this.#leaving.delete(door);
       this.#doors.delete(door.fd);
+      this.#unrung.delete(door);
       this.#byClient.delete(door.client);
       this.#closeDoor(door);
       this.#ledger?.remove(door.client.number);
