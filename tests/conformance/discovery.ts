@@ -278,10 +278,10 @@ export const discovery: Facet = (test, traits) => {
     const { host, guest } = await hostAndGuest(fabric);
     const first = named(host, "sensor/1", "other", "sensor/2");
     const changes = host.discovery.watch("sensor/");
-    const next = async () => (await changes.next()).value as NameChange;
+    const next = async () => (await changes.next()).value as NameChange | undefined;
     const seen = async () => {
-      const { change, name, handle } = await next();
-      return [change, name, handle];
+      const one = await next();
+      return one && [one.change, one.name, one.handle];
     };
     assertEquals(await next(), { change: "added", name: "sensor/1", handle: first, type: "DATAGRAM" });
     assertEquals(await seen(), ["added", "sensor/2", first]);

@@ -59,12 +59,8 @@ export class World implements AsyncDisposable {
     const join = (contextId?: number): Promise<Vmci> =>
       openVmci({ device, timeout: TIMEOUT, spin: 0, ...(contextId === undefined ? {} : { contextId }) });
     const world = new World({ device, host: await join(), guest: await join(GUEST) }, broker);
-    // What is made once is made now: the bells between the two, an attention word, Deno's own sockets. Who begins to
-    // listen to a bell may get another one, so once more.
-    for (let round = 0; round < 2; round++) {
-      for (const operation of Object.values(operations)) await operation(world.parties);
-    }
-    await operations["send and receive"]!(world.parties);
+    // What is made once is made now: the bells between the two, an attention word, Deno's own sockets.
+    for (const operation of Object.values(operations)) await operation(world.parties);
     await world.#remember();
     return world;
   }

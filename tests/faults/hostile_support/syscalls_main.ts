@@ -22,6 +22,12 @@ const choose = random(seed);
 const client = new FaultPlan();
 client.install();
 
+// Deno makes a pair of sockets for signals when somebody first listens to one, or by itself about a second after a
+// process began. So that nobody is taken to have left it open, it is made now.
+const ignore = () => {};
+Deno.addSignalListener("SIGHUP", ignore);
+Deno.removeSignalListener("SIGHUP", ignore);
+
 // A test that failed had no use any more for what it had begun, and that fails when everybody leaves.
 globalThis.addEventListener("unhandledrejection", (event) => {
   if (event.reason instanceof VmciError || event.reason instanceof AssertionError) event.preventDefault();
