@@ -6,10 +6,13 @@
 
 import { VmciError } from "./error.ts";
 import type { Handle } from "./handle.ts";
+import { ReceiveBuffer } from "./lane/receive_buffer.ts";
 import type { Look, WaitOptions } from "./lane/waiting.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Subject } from "./subject.ts";
+
+const NOWHERE = new ReceiveBuffer(new Uint8Array());
 
 /** One datagram as it was received. */
 export interface Datagram {
@@ -46,16 +49,20 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   readonly handle: Handle;
   readonly #mailbox: Mailbox;
   readonly #receiveIntoSync: Subject;
+  readonly #receive: Subject;
   /** How long the last payload was, and an array for one more. */
   #expected = 0;
-  #spare: Uint8Array<ArrayBuffer> | undefined;
+  #spare: ReceiveBuffer<Uint8Array<ArrayBuffer>> | undefined;
+  /** The program's own buffer, as it gave it last: as a rule it gives it again. */
+  #own: ReceiveBuffer = NOWHERE;
   /** Where the datagram goes that is waited for without turning the event loop. */
-  #buffer: Uint8Array | undefined;
+  #buffer: Uint8Array = NOWHERE.bytes;
 
   /** @ignore Use {@linkcode Datagrams.create}. */
   constructor(mailbox: Mailbox) {
     this.#mailbox = mailbox;
     this.handle = mailbox.handle;
+    this.#receive = { operation: "receive", handle: mailbox.handle };
     this.#receiveIntoSync = { operation: "receiveIntoSync", handle: mailbox.handle };
   }
 
@@ -190,7 +197,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * ```
    */
   receive(options?: WaitOptions): Promise<Datagram> {
-    return this.#mailbox.session.wait({ operation: "receive", handle: this.handle }, this.#lookForDatagram, options);
+    return this.#mailbox.session.wait(this.#receive, this.#lookForDatagram, options);
   }
 
   /**
@@ -343,7 +350,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
 
   readonly #lookForDatagram: Look<Datagram> = () => this.#take("receive");
   /** Made once: a wait that blocks leaves no garbage. */
-  readonly #lookInto: Look<number> = () => this.#takeInto("receiveIntoSync", this.#buffer!);
+  readonly #lookInto: Look<number> = () => this.#takeInto("receiveIntoSync", this.#buffer);
 
   #take(operation: string): Datagram | undefined {
     this.#mailbox.assertOpen(operation);
@@ -352,15 +359,15 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     if (lane === undefined) {
       // To make an array takes longer than all else: who waits makes the one that the next datagram will need, as likely
       // as not, while it is not there yet.
-      this.#spare ??= new Uint8Array(this.#expected);
+      this.#spare ??= new ReceiveBuffer(new Uint8Array(this.#expected));
       return undefined;
     }
     const size = lane.consumer.peek();
-    const payload = this.#spare?.length === size ? this.#spare : new Uint8Array(size);
+    const into = this.#spare?.bytes.length === size ? this.#spare : new ReceiveBuffer(new Uint8Array(size));
     this.#spare = undefined;
     this.#expected = size;
-    inbox.take(lane, payload);
-    return { source: lane.source, payload };
+    inbox.take(lane, into);
+    return { source: lane.source, payload: into.bytes };
   }
 
   #takeInto(operation: string, buffer: Uint8Array): number | undefined {
@@ -376,7 +383,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
         reason: `the next datagram has ${size} bytes, the buffer ${buffer.length}; ${MAX_PAYLOAD_SIZE} always suffice`,
       });
     }
-    inbox.take(lane, buffer);
+    if (this.#own.bytes !== buffer) this.#own = new ReceiveBuffer(buffer);
+    inbox.take(lane, this.#own);
     return size;
   }
 }

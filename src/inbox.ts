@@ -5,6 +5,7 @@
  */
 
 import { type Handle, handlesEqual, INVALID_HANDLE } from "./handle.ts";
+import type { ReceiveBuffer } from "./lane/receive_buffer.ts";
 import { LaneConsumer } from "./lane/ring.ts";
 import type { SharedPages } from "./fabric/medium.ts";
 import type { Nudgeable } from "./fabric/peer.ts";
@@ -131,7 +132,7 @@ export class Inbox {
    * @param lane The lane that {@linkcode Inbox.next} found.
    * @param into Where the payload goes; long enough for it.
    */
-  take(lane: IncomingLane, into: Uint8Array): void {
+  take(lane: IncomingLane, into: ReceiveBuffer): void {
     this.source = lane.source;
     if (--this.#left === 0) this.#pass();
     if (lane.consumer.take(into)) lane.peer?.nudge();

@@ -467,6 +467,29 @@ describe("broker: tickets", () => {
     assertEquals(same!.ask("detach", { handle }), { last: true });
   });
 
+  it("a well-known handle comes back to who had it last, whoever had it before and announces first", () => {
+    for (const order of [[0, 1], [1, 0]]) {
+      const world = new BrokerWorld({ tickets });
+      const clients = [world.join(VM, {}, stranger), world.join(OTHER, {}, stranger)];
+      const claimed = clients.map((client) => {
+        const made = client.ask("create_endpoint", { resource: 5000, wellKnown: true });
+        if (client === clients[0]) client.ask("destroy", { type: "DATAGRAM", handle: made.handle, repeated: false });
+        return made;
+      });
+      const survivors = [slotSurvivor(1), slotSurvivor(2)];
+      const next = new BrokerWorld({ tickets, firstNumber: world.medium.mark, survivors });
+      const back = [VM, OTHER].map((context, i) => next.join(context, { slot: i + 1, client: i + 1 }, stranger));
+      const announce = (who: number) =>
+        back[who]!.ask("announce_resource", { type: "DATAGRAM", size: 0, creatorOnly: false, ...claimed[who]! }).accepted;
+      // Who announces first cannot be known to have lost it; it is told when the other one comes.
+      assertEquals(order.map(announce), order[0] === 0 ? [true, true] : [true, false]);
+      assertEquals(back.map((it) => it.take("destroyed").length), order[0] === 0 ? [1, 0] : [0, 0]);
+      for (const client of back) client.ask("announced", {});
+      const counts = next.inspect("contexts").map(({ context, resources }) => [context, resources]);
+      assertEquals(counts.filter(([, resources]) => resources === 1), [[OTHER, 1]]);
+    }
+  });
+
   it("a lane comes back to those who were at its ends, and to nobody else", () => {
     const world = new BrokerWorld({ tickets });
     const [receiver, sender] = [world.join(VM, {}, stranger), world.join(OTHER, {}, stranger)];

@@ -4,6 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import fc from "fast-check";
 import { DATAGRAM_HEADER_SIZE, DATAGRAM_QUEUE_SIZE, MAX_PAYLOAD_SIZE } from "../mod.ts";
+import { ReceiveBuffer } from "../src/lane/receive_buffer.ts";
 import { LANE_SIZE, LaneConsumer, LaneProducer } from "../src/lane/ring.ts";
 
 /** The layout, said once more: four kilobytes of counters, then the ring. */
@@ -55,7 +56,7 @@ function payloadOf(number: number, length: number): Uint8Array {
 /** The next datagram. */
 function next(consumer: LaneConsumer): Uint8Array {
   const into = new Uint8Array(consumer.peek()).fill(UNTOUCHED);
-  consumer.take(into);
+  consumer.take(new ReceiveBuffer(into));
   return into;
 }
 
@@ -125,7 +126,7 @@ describe("ring", () => {
       number.setInt32(0, i);
       assert(producer.offer(payload));
       assertEquals(consumer.peek(), MAX_PAYLOAD_SIZE);
-      consumer.take(into);
+      consumer.take(new ReceiveBuffer(into));
       if (words[CONSUMED]! < before) around++;
       assertEquals(new DataView(into.buffer).getInt32(0), i);
     }
@@ -186,7 +187,7 @@ describe("ring", () => {
       producer.wantRoom(wanted);
       producer.offer(into);
       consumer.peek();
-      return consumer.take(into);
+      return consumer.take(new ReceiveBuffer(into));
     });
     assertEquals(taken, [false, true, true, false]);
   });
@@ -302,7 +303,7 @@ describe("ring: a hostile producer", () => {
       assert(length <= MAX_PAYLOAD_SIZE);
       scribble();
       const target = into.subarray(0, length).fill(UNTOUCHED);
-      consumer.take(target);
+      consumer.take(new ReceiveBuffer(target));
       at = (at + 8 + Math.ceil(length / 8) * 8) % RING_SIZE;
       consumed = (consumed + DATAGRAM_HEADER_SIZE + length) | 0;
       assertEquals(Atomics.load(words, CONSUMED), consumed);

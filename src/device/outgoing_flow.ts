@@ -5,6 +5,7 @@
  */
 
 import type { Handle } from "../handle.ts";
+import { ReceiveBuffer } from "../lane/receive_buffer.ts";
 import { LaneConsumer } from "../lane/ring.ts";
 import { DATAGRAM_HEADER_SIZE } from "../limits.ts";
 import type { CarrierPort } from "./carrier.ts";
@@ -124,8 +125,8 @@ export class OutgoingFlow {
   #take(): Uint8Array<ArrayBuffer> | undefined {
     const size = this.#consumer.peek();
     if (size < 0) return undefined;
-    const payload = new Uint8Array(size);
-    if (this.#consumer.take(payload)) this.#room();
-    return payload;
+    const into = new ReceiveBuffer(new Uint8Array(size));
+    if (this.#consumer.take(into)) this.#room();
+    return into.bytes;
   }
 }

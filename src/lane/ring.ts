@@ -16,6 +16,7 @@
  */
 
 import { DATAGRAM_HEADER_SIZE, DATAGRAM_QUEUE_SIZE, MAX_PAYLOAD_SIZE } from "../limits.ts";
+import type { ReceiveBuffer } from "./receive_buffer.ts";
 
 const COUNTERS_SIZE = 4096;
 const RING_SIZE = 262144;
@@ -132,9 +133,6 @@ export class LaneConsumer {
    * size uses the same places in each round of the ring.
    */
   #views: (Uint8Array | undefined)[] | undefined;
-  /** Where the last payload went, and the same as words: a program that receives into its own buffer does so again. */
-  #into: Uint8Array | undefined;
-  #intoWords: Int32Array | undefined;
   /** Where the next record begins, in bytes from the ring's start. */
   #position = 0;
   #consumed = 0;
@@ -169,11 +167,11 @@ export class LaneConsumer {
    * @param into Where its payload goes; at least as long.
    * @returns Whether the producer waits for room and wants to be rung.
    */
-  take(into: Uint8Array): boolean {
+  take(into: ReceiveBuffer): boolean {
     const length = this.#length;
     const from = COUNTERS_SIZE + this.#position + RECORD_HEADER;
     if (length <= SMALL) this.#copySmall(from, length, into);
-    else into.set(this.#view(from, length));
+    else into.bytes.set(this.#view(from, length));
     this.#length = -1;
     this.#advance(recordSize(length));
     this.#consumed = (this.#consumed + DATAGRAM_HEADER_SIZE + length) | 0;
@@ -201,25 +199,11 @@ export class LaneConsumer {
     this.#length = length;
   }
 
-  #copySmall(from: number, length: number, into: Uint8Array): void {
-    let done = 0;
-    const target = into === this.#into ? this.#intoWords : this.#remember(into);
-    if (target !== undefined) {
-      const words = this.#words;
-      const first = from >> 2;
-      const count = length >> 2;
-      for (let i = 0; i < count; i++) target[i] = words[first + i]!;
-      done = count << 2;
-    }
-    for (; done < length; done++) into[done] = this.#bytes[from + done]!;
-  }
-
-  #remember(into: Uint8Array): undefined {
-    this.#into = into;
-    const { buffer, byteOffset, length } = into;
-    // A buffer that can change its size could get smaller than its words.
-    const fixed = buffer instanceof SharedArrayBuffer ? !buffer.growable : !buffer.resizable;
-    this.#intoWords = fixed && (byteOffset & 3) === 0 ? new Int32Array(buffer, byteOffset, length >> 2) : undefined;
+  #copySmall(from: number, length: number, { bytes, words }: ReceiveBuffer): void {
+    const count = Math.min(length >> 2, words.length);
+    const first = from >> 2;
+    for (let i = 0; i < count; i++) words[i] = this.#words[first + i]!;
+    for (let i = count << 2; i < length; i++) bytes[i] = this.#bytes[from + i]!;
   }
 
   #view(from: number, length: number): Uint8Array {

@@ -35,6 +35,22 @@ export function resourceClaim(
   return ["resource", context, type, owner, resource, size, creatorOnly];
 }
 
+/** To have made that well-known handle, as which number of the fabric: others may have had it before. */
+export function wellKnownClaim(serial: number, ...made: Parameters<typeof resourceClaim>): Claim {
+  return [...resourceClaim(...made), serial];
+}
+
+/** A ticket that says its number. */
+export function numberTicket(serial: number, ticket: string): string {
+  return `${serial} ${ticket}`;
+}
+
+/** The number of a ticket, 0 if it has none, and the ticket without it. */
+export function splitTicket(numbered: string | null): { readonly serial: number; readonly ticket: string | null } {
+  const [, serial, ticket] = /^(\d{1,10}) (.*)$/.exec(numbered ?? "") ?? [];
+  return serial === undefined ? { serial: 0, ticket: numbered } : { serial: Number(serial), ticket: ticket! };
+}
+
 /** To be at one end of that lane. */
 export function laneClaim(client: number, lane: number, source: Handle, destination: Handle, sender: boolean): Claim {
   const ends = [source.context, source.resource, destination.context, destination.resource];

@@ -6,7 +6,7 @@
 
 import { FIRST_DYNAMIC_RESOURCE, type Handle, INVALID_ID, WELL_KNOWN_CONTEXT } from "../../handle.ts";
 import { PrivilegeFlags } from "../../privilege.ts";
-import { resourceClaim } from "./claims.ts";
+import { numberTicket, resourceClaim, wellKnownClaim } from "./claims.ts";
 import { type Context, Endpoint } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
@@ -25,10 +25,14 @@ export const endpointHandlers: Handlers<"create_endpoint"> = {
       }
       handle = { context: context.id, resource: fabric.number() };
     }
-    const endpoint = new Endpoint(handle, context.id, client);
+    const serial = args.wellKnown ? fabric.number() : 0;
+    const endpoint = new Endpoint(handle, context.id, client, serial);
     own(fabric, client, endpoint);
     grantDefaults(fabric, endpoint);
-    return { handle, ticket: fabric.ticket(resourceClaim(context.id, "DATAGRAM", handle)) };
+    const ticket = args.wellKnown
+      ? numberTicket(serial, fabric.ticket(wellKnownClaim(serial, context.id, "DATAGRAM", handle)))
+      : fabric.ticket(resourceClaim(context.id, "DATAGRAM", handle));
+    return { handle, ticket };
   },
 };
 

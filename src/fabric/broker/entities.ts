@@ -126,6 +126,11 @@ export class Endpoint extends ResourceBase {
   readonly lanes: Set<Lane> = new Set();
   /** Who sent here until the bell between them was lost: it may be the first sign that this goes, and they are told. */
   readonly lost: Set<Client> = new Set();
+
+  /** @param serial Which number of the fabric it is, if it is well-known: of two owners the later one has it. */
+  constructor(handle: Handle, ownerContext: ContextId, owner: Client, readonly serial: number = 0) {
+    super(handle, ownerContext, owner);
+  }
 }
 
 /** A shared-memory region. */

@@ -9,7 +9,7 @@ import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
 import { DEFAULT_QUOTA } from "../quota.ts";
-import { attachmentClaim, laneClaim, resourceClaim } from "./claims.ts";
+import { attachmentClaim, laneClaim, resourceClaim, splitTicket, wellKnownClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { joinGroup, keepMember } from "./groups.ts";
@@ -17,7 +17,7 @@ import { addLane, recheckLanes } from "./lanes.ts";
 import { addName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
-import { own } from "./resources.ts";
+import { destroy, own } from "./resources.ts";
 
 /** What a new broker expects the holder of a byte of the roster by. */
 export function slotSurvivor(slot: number): string {
@@ -39,13 +39,15 @@ export const recoveryHandlers: Handlers<
   announce_resource: (fabric, client, args, shares) => {
     const context = contextOf(client);
     const { type, handle } = args;
-    const wellKnown = type === "DATAGRAM" && handle.context === WELL_KNOWN_CONTEXT;
+    if (type === "DATAGRAM" && handle.context === WELL_KNOWN_CONTEXT) {
+      return { accepted: announcedWellKnown(fabric, client, args) };
+    }
     const known = fabric.resources.get(type, handle);
     const claim = resourceClaim(context.id, type, handle, args.size, args.creatorOnly);
     // It may have been told before, if its announcing was broken off.
     if (known?.owner === client) return { accepted: true };
-    if ((handle.context !== context.id && !wellKnown) || known?.owner !== undefined) return { accepted: false };
-    if (!wellKnown && !fabric.wasGiven(handle.resource)) return { accepted: false };
+    if (handle.context !== context.id || known?.owner !== undefined) return { accepted: false };
+    if (!fabric.wasGiven(handle.resource)) return { accepted: false };
     if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
     if (type === "SHAREDMEM") {
       const region = announcedRegion(fabric, client, args, shares);
@@ -197,6 +199,24 @@ function demandReturned({ returned }: Client): void {
  */
 function roomFor({ quota }: Context, what: "grants" | "names", used: number): number {
   return Math.max(0, Math.max(quota[what], DEFAULT_QUOTA[what]) - used);
+}
+
+/** Whether a well-known handle is its announcer's. Of all who ever had it, it is the last one's. */
+function announcedWellKnown(fabric: FabricState, client: Client, args: Requests["announce_resource"]): boolean {
+  const { type, handle, size, creatorOnly } = args;
+  const known = fabric.resources.endpoint(handle);
+  if (known?.owner === client) return true;
+  const context = contextOf(client);
+  const { serial, ticket } = splitTicket(args.ticket);
+  const claim = wellKnownClaim(serial, context.id, type, handle, size, creatorOnly);
+  if (!fabric.wasGiven(serial) || !fabric.believes(client, claim, ticket)) return false;
+  if (known !== undefined) {
+    if (serial <= known.serial) return false;
+    if (known.owner !== undefined) fabric.notify(known.owner, "destroyed", { type, handle });
+    destroy(fabric, known);
+  }
+  own(fabric, client, new Endpoint(handle, context.id, client, serial));
+  return true;
 }
 
 /** The region its creator announces; somebody attached to it may have announced that before. */

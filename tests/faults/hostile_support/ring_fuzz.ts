@@ -7,6 +7,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { DATAGRAM_HEADER_SIZE, DATAGRAM_QUEUE_SIZE, MAX_PAYLOAD_SIZE } from "../../../src/limits.ts";
+import { ReceiveBuffer } from "../../../src/lane/receive_buffer.ts";
 import { LANE_SIZE, LaneConsumer, LaneProducer } from "../../../src/lane/ring.ts";
 import { type Choose, random } from "./random.ts";
 
@@ -126,8 +127,11 @@ function fuzzConsumer(steps: number, choose: Choose, figures: RingFigures): void
   const bytes = new Uint8Array(buffer);
   for (let i = 0; i < bytes.length; i++) bytes[i] = i < RING_START ? CANARY : choose(256);
   // Receiving into one's own buffer, at any alignment, and into a new one.
-  const own = Array.from({ length: 3 }, (_, i) => new Uint8Array(new ArrayBuffer(MAX_PAYLOAD_SIZE + 68), i));
-  for (const into of own) into.fill(UNTOUCHED);
+  const own = Array.from(
+    { length: 3 },
+    (_, i) => new ReceiveBuffer(new Uint8Array(new ArrayBuffer(MAX_PAYLOAD_SIZE + 68), i)),
+  );
+  for (const { bytes } of own) bytes.fill(UNTOUCHED);
   while (figures.steps < steps) {
     words[CONSUMED] = words[ROOM_WANTED] = 0;
     const consumer = new LaneConsumer(buffer);
@@ -172,14 +176,15 @@ function take(
   consumer: LaneConsumer,
   reading: Reading,
   bytes: Uint8Array,
-  into: Uint8Array,
+  to: ReceiveBuffer,
   length: number,
   choose: Choose,
 ): void {
   const start = reading.take();
   const end = start + length;
   assert(start >= RING_START && end <= LANE_SIZE, `${start} to ${end}`);
-  consumer.take(into);
+  consumer.take(to);
+  const into = to.bytes;
   const middle = length === 0 ? 0 : choose(length);
   for (const at of length === 0 ? [] : [0, middle, length - 1]) {
     if (into[at] !== bytes[start + at]) throw new Error(`byte ${at} of ${length} is ${into[at]}`);
