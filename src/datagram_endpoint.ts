@@ -6,19 +6,22 @@
 
 import { VmciError } from "./error.ts";
 import type { Handle } from "./handle.ts";
-import { ReceiveBuffer } from "./lane/receive_buffer.ts";
+import { ReceiveBuffer, ReceiveBuffers } from "./lane/receive_buffer.ts";
 import type { Look, WaitOptions } from "./lane/waiting.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Subject } from "./subject.ts";
 
-const NOWHERE = new ReceiveBuffer(new Uint8Array());
+const NOWHERE = new ReceiveBuffer<Uint8Array>(new Uint8Array());
 
 /** One datagram as it was received. */
 export interface Datagram {
   /** The handle it came from, as the broker knows it; {@linkcode INVALID_HANDLE} when the sender wants no answer. */
   readonly source: Handle;
-  /** What was sent: 0 to 69,608 bytes, the receiver's own copy. */
+  /**
+   * What was sent: 0 to 69,608 bytes, the receiver's own copy. As small payloads share an ArrayBuffer with others
+   * received at the same endpoint, give `byteOffset` along with `payload.buffer`, and transfer a `payload.slice()`.
+   */
   readonly payload: Uint8Array<ArrayBuffer>;
 }
 
@@ -50,6 +53,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   readonly #mailbox: Mailbox;
   readonly #receiveIntoSync: Subject;
   readonly #receive: Subject;
+  readonly #fresh = new ReceiveBuffers();
   /** How long the last payload was, and an array for one more. */
   #expected = 0;
   #spare: ReceiveBuffer<Uint8Array<ArrayBuffer>> | undefined;
@@ -359,11 +363,11 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     if (lane === undefined) {
       // To make an array takes longer than all else: who waits makes the one that the next datagram will need, as likely
       // as not, while it is not there yet.
-      this.#spare ??= new ReceiveBuffer(new Uint8Array(this.#expected));
+      this.#spare ??= this.#fresh.next(this.#expected);
       return undefined;
     }
     const size = lane.consumer.peek();
-    const into = this.#spare?.bytes.length === size ? this.#spare : new ReceiveBuffer(new Uint8Array(size));
+    const into = this.#spare?.bytes.length === size ? this.#spare : this.#fresh.next(size);
     this.#spare = undefined;
     this.#expected = size;
     inbox.take(lane, into);
@@ -383,7 +387,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
         reason: `the next datagram has ${size} bytes, the buffer ${buffer.length}; ${MAX_PAYLOAD_SIZE} always suffice`,
       });
     }
-    if (this.#own.bytes !== buffer) this.#own = new ReceiveBuffer(buffer);
+    if (this.#own.bytes !== buffer) this.#own = ReceiveBuffer.of(buffer);
     inbox.take(lane, this.#own);
     return size;
   }

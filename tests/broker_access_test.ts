@@ -480,7 +480,8 @@ describe("broker: tickets", () => {
       const next = new BrokerWorld({ tickets, firstNumber: world.medium.mark, survivors });
       const back = [VM, OTHER].map((context, i) => next.join(context, { slot: i + 1, client: i + 1 }, stranger));
       const announce = (who: number) =>
-        back[who]!.ask("announce_resource", { type: "DATAGRAM", size: 0, creatorOnly: false, ...claimed[who]! }).accepted;
+        back[who]!.ask("announce_resource", { type: "DATAGRAM", size: 0, creatorOnly: false, ...claimed[who]! })
+          .accepted;
       // Who announces first cannot be known to have lost it; it is told when the other one comes.
       assertEquals(order.map(announce), order[0] === 0 ? [true, true] : [true, false]);
       assertEquals(back.map((it) => it.take("destroyed").length), order[0] === 0 ? [1, 0] : [0, 0]);

@@ -56,7 +56,7 @@ function payloadOf(number: number, length: number): Uint8Array {
 /** The next datagram. */
 function next(consumer: LaneConsumer): Uint8Array {
   const into = new Uint8Array(consumer.peek()).fill(UNTOUCHED);
-  consumer.take(new ReceiveBuffer(into));
+  consumer.take(ReceiveBuffer.of(into));
   return into;
 }
 
@@ -126,7 +126,7 @@ describe("ring", () => {
       number.setInt32(0, i);
       assert(producer.offer(payload));
       assertEquals(consumer.peek(), MAX_PAYLOAD_SIZE);
-      consumer.take(new ReceiveBuffer(into));
+      consumer.take(ReceiveBuffer.of(into));
       if (words[CONSUMED]! < before) around++;
       assertEquals(new DataView(into.buffer).getInt32(0), i);
     }
@@ -187,7 +187,7 @@ describe("ring", () => {
       producer.wantRoom(wanted);
       producer.offer(into);
       consumer.peek();
-      return consumer.take(new ReceiveBuffer(into));
+      return consumer.take(ReceiveBuffer.of(into));
     });
     assertEquals(taken, [false, true, true, false]);
   });
@@ -303,7 +303,7 @@ describe("ring: a hostile producer", () => {
       assert(length <= MAX_PAYLOAD_SIZE);
       scribble();
       const target = into.subarray(0, length).fill(UNTOUCHED);
-      consumer.take(new ReceiveBuffer(target));
+      consumer.take(ReceiveBuffer.of(target));
       at = (at + 8 + Math.ceil(length / 8) * 8) % RING_SIZE;
       consumed = (consumed + DATAGRAM_HEADER_SIZE + length) | 0;
       assertEquals(Atomics.load(words, CONSUMED), consumed);

@@ -199,10 +199,10 @@ export class LaneConsumer {
     this.#length = length;
   }
 
-  #copySmall(from: number, length: number, { bytes, words }: ReceiveBuffer): void {
-    const count = Math.min(length >> 2, words.length);
-    const first = from >> 2;
-    for (let i = 0; i < count; i++) words[i] = this.#words[first + i]!;
+  #copySmall(from: number, length: number, { bytes, words, first }: ReceiveBuffer): void {
+    const count = words.length === 0 ? 0 : length >> 2;
+    const source = from >> 2;
+    for (let i = 0; i < count; i++) words[first + i] = this.#words[source + i]!;
     for (let i = count << 2; i < length; i++) bytes[i] = this.#bytes[from + i]!;
   }
 

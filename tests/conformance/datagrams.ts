@@ -223,6 +223,27 @@ export const datagrams: Facet = (test, traits) => {
     assertEquals(text(first), "before");
   });
 
+  test.alone("each payload is its own, and one that is transferred takes none along that is still to come", async (fabric) => {
+    const host = await fabric.open();
+    const endpoint = host.datagrams.create();
+    // Of each size so many that they fill more than what small ones share.
+    const sizes = [0, 1, 7, 8, 64, 127, 128, 129, 5000].flatMap((size) => Array<number>(20).fill(size));
+    const received = sizes.map((size, i) => {
+      endpoint.sendTo(endpoint.handle, new Uint8Array(size).fill(i));
+      return endpoint.tryReceive()!.payload;
+    });
+    for (const payload of received) assertEquals(payload.byteOffset % 8, 0);
+    assertEquals(received, sizes.map((size, i) => new Uint8Array(size).fill(i)));
+    // One that is waited for already has its place.
+    const [before, next] = [endpoint.receive(), endpoint.receive()];
+    endpoint.sendTo(endpoint.handle, new Uint8Array(64).fill(1));
+    const { payload } = await before;
+    structuredClone(payload.buffer, { transfer: [payload.buffer] });
+    assertEquals(payload.length, 0);
+    endpoint.sendTo(endpoint.handle, new Uint8Array(64).fill(2));
+    assertEquals((await next).payload, new Uint8Array(64).fill(2));
+  });
+
   test("where a datagram cannot go", async (fabric) => {
     const { host, guest } = await hostAndGuest(fabric);
     const sender = host.datagrams.create();

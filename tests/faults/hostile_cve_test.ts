@@ -67,7 +67,7 @@ Deno.test("CVE-2013-3236, CVE-2025-41239: what a receiver gets was written by th
     producer.offer(new Uint8Array(length).fill(1));
     const into = new Uint8Array(256).fill(2);
     assertEquals(consumer.peek(), length);
-    consumer.take(new ReceiveBuffer(into));
+    consumer.take(ReceiveBuffer.of(into));
     assert(into.subarray(0, length).every((byte) => byte === 1) && into.subarray(length).every((byte) => byte === 2));
   }
   // New memory is zero, whatever was in memory before.
@@ -105,7 +105,7 @@ Deno.test("CVE-2024-35944, CVE-2025-22224: a length is taken once; what its send
     words[RING_START >> 2] = changed;
     const into = new Uint8Array(300).fill(4);
     assertEquals(consumer.peek(), 100);
-    consumer.take(new ReceiveBuffer(into));
+    consumer.take(ReceiveBuffer.of(into));
     assertEquals([into[99], into[100]], [3, 4]);
   }
 });

@@ -142,7 +142,7 @@ export class HonestPair implements AsyncDisposable {
       this.#from.sendTo(this.to.handle, payload);
       const received = await this.to.receive({ timeout: 60_000 });
       assertEquals(received.source, this.#from.handle);
-      assertEquals(new DataView(received.payload.buffer).getUint32(0), this.#count);
+      assertEquals(new DataView(received.payload.buffer, received.payload.byteOffset).getUint32(0), this.#count);
     }
     this.region.bytes[0] = this.#count;
     assertEquals(this.#attached.bytes[0], this.#count & 0xff);

@@ -129,7 +129,7 @@ function fuzzConsumer(steps: number, choose: Choose, figures: RingFigures): void
   // Receiving into one's own buffer, at any alignment, and into a new one.
   const own = Array.from(
     { length: 3 },
-    (_, i) => new ReceiveBuffer(new Uint8Array(new ArrayBuffer(MAX_PAYLOAD_SIZE + 68), i)),
+    (_, i) => ReceiveBuffer.of(new Uint8Array(new ArrayBuffer(MAX_PAYLOAD_SIZE + 68), i)),
   );
   for (const { bytes } of own) bytes.fill(UNTOUCHED);
   while (figures.steps < steps) {

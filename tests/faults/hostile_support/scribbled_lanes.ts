@@ -51,7 +51,7 @@ export async function scribbledLanes(
       return true;
     }
     assertEquals(datagram.source, from.handle);
-    assertEquals(new DataView(datagram.payload.buffer).getUint32(0), ++figures.honest);
+    assertEquals(new DataView(datagram.payload.buffer, datagram.payload.byteOffset).getUint32(0), ++figures.honest);
     assertEquals(datagram.payload.length, 64);
     return true;
   };
