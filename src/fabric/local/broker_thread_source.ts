@@ -1,5 +1,5 @@
 // Made by `deno task build:thread` from broker_thread.ts: do not edit.
-// sha256 of sources and text: efc19aaf89d49c86de682e7a04375edb79ab0bf6edc18a702e393493a1f01a8f
+// sha256 of sources and text: 00e663f77ae860106f9a50e43759bba7f41e453217574a152cfba24637770b76
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 
