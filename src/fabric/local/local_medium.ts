@@ -82,7 +82,6 @@ export class LocalMedium implements Medium {
         }
       }
       this.device = `fabric:${path ?? this.#directory!.path}`;
-      prepareBells();
     } catch (error) {
       throw asVmciError(error, "open the fabric");
     }
@@ -93,6 +92,13 @@ export class LocalMedium implements Medium {
   }
 
   tryConnect(): Connection | undefined {
+    const connection = this.#connect();
+    // What takes time is begun now: a broker that was just started takes longer.
+    if (connection !== undefined) prepareBells();
+    return connection;
+  }
+
+  #connect(): Connection | undefined {
     try {
       const fd = this.#connectSocket();
       if (fd === undefined) return this.#becomeBroker();
