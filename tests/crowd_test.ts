@@ -28,7 +28,7 @@ Deno.test("a thousand clients at once", async () => {
       const contexts = new Set<number>();
       while (contexts.size < PROCESSES * EACH) {
         const { source, payload } = await hub.receive();
-        assertEquals(new Uint32Array(payload.buffer)[0], source.context);
+        assertEquals(new Uint32Array(payload.buffer, payload.byteOffset)[0], source.context);
         contexts.add(source.context);
       }
       assertEquals(host.discovery.list("crowd/").length, PROCESSES * EACH);
