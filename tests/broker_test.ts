@@ -854,8 +854,13 @@ describe("broker: recovery", () => {
   it("who waits and leaves is not answered, and what he handed in goes back", () => {
     const world = new BrokerWorld({ survivors: survivors(SLOT) });
     const asker = world.join();
-    asker.send("register", { name: "name", handle: asker.endpoint() }, [world.medium.share("region")]);
-    assertEquals(world.medium.held, ["attention", "region"]);
+    const share = () => world.medium.share("region");
+    const busy = { type: "DATAGRAM", handle: handleOf(VM, 5000) } as const;
+    asker.send("register", { name: "name", handle: asker.endpoint() }, [share()]);
+    // What does not belong to it is not kept for it.
+    assertEquals(world.medium.held, ["attention"]);
+    for (let i = 0; i < 100; i++) asker.send("destroy", busy, [share()]);
+    assertEquals(world.medium.held, ["attention"]);
     asker.leave();
     assertEquals(world.medium.held, []);
     world.deliver(world.broker.endRecovery());

@@ -103,7 +103,13 @@ class FakeBroker {
     const answer = this.answer(asked);
     if (answer === "dies") this.alive = false;
     if (typeof answer === "string" || asked.id === 0) return;
-    const result = asked.op === "hello" ? this.welcome : asked.op === "announce_resource" ? { accepted: true } : {};
+    const result = asked.op === "hello"
+      ? this.welcome
+      : asked.op === "announce_resource"
+      ? { accepted: true }
+      : asked.op === "announce_entries"
+      ? { refused: [] }
+      : {};
     const shares = asked.op === "hello" ? [this.notice, this.bell] : [];
     this.inbox.push({ message: { id: asked.id, result }, shares, ...answer });
   }
@@ -836,3 +842,60 @@ Deno.test("session: it is closed in any state, gives everything back, and takes 
   session.refresh();
   assertEquals([next.asked, holdings.get("SHAREDMEM", HANDLE)], [[], undefined]);
 });
+
+// --- Last words ------------------------------------------------------------------------------------------------------
+
+const GRANT = {
+  notice: "keep_grant",
+  type: "DATAGRAM",
+  handle: HANDLE,
+  entry: { client: { context: 17, resource: 0 }, states: { DG_SEND: "DENY" } },
+};
+Deno.test(
+  "session: what the broker said before it died is heard though the next thing is a request",
+  withSession(({ session, broker, next }) => {
+    keepEndpoint(session);
+    broker.say(GRANT);
+    broker.alive = false;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(next.argsOf("announce_entries").map((it) => it.grants), [[GRANT.entry]]);
+  }),
+);
+Deno.test(
+  "session: what the broker said before it died is heard though its bell's end is heard first",
+  withSession(({ session, broker, next }) => {
+    keepEndpoint(session);
+    broker.say(GRANT);
+    broker.alive = false;
+    broker.bell.ended();
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(next.argsOf("announce_entries").map((it) => it.grants), [[GRANT.entry]]);
+  }),
+);
+Deno.test(
+  "session: what somebody destroyed before the broker died is not announced",
+  withSession(({ session, broker, next }) => {
+    keepEndpoint(session, () => session.forget("DATAGRAM", HANDLE));
+    broker.say({ notice: "destroyed", type: "DATAGRAM", handle: HANDLE });
+    broker.alive = false;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(next.operations, ["announced", "lookup"]);
+  }),
+);
+Deno.test(
+  "session: a refused name is announced no more",
+  withSession(({ session, broker, next, medium }) => {
+    const third = new FakeBroker(1025);
+    medium.brokers.push(third);
+    keepEndpoint(session);
+    broker.say({ notice: "keep_name", type: "DATAGRAM", handle: HANDLE, name: "x", present: true });
+    session.refresh();
+    broker.alive = false;
+    next.answer = ({ op, id }) =>
+      op === "announce_entries" ? { message: { id, result: { refused: ["x"] } } } : undefined;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    next.alive = false;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(third.operations, ["announce_resource", "announced", "lookup"]);
+  }),
+);

@@ -46,6 +46,9 @@ interface Deferred {
   readonly shares: Share[];
 }
 
+/** So many requests of one client may be put off: who waits for each reply has one, and perhaps some that it gave up. */
+const MOST_DEFERRED = 64;
+
 /** What must not be answered from incomplete knowledge even where the answer would be yes. */
 const needsEverything: ReadonlySet<Operation> = new Set<Operation>([
   "register",
@@ -223,7 +226,13 @@ export class Broker {
   }
 
   #defer(client: Client, request: CheckedRequest, shares: Share[]): void {
-    this.#deferred.push({ client, request, shares: shares.splice(0) });
+    const mine = this.#deferred.filter((deferred) => deferred.client === client).length;
+    if (mine >= MOST_DEFERRED) {
+      const reason = `${mine} of your requests wait until all have announced what they had`;
+      return this.#refuse(client, request.id, refusal("NO_RESOURCES", reason), request);
+    }
+    // What belongs to no request is not kept for it.
+    this.#deferred.push({ client, request, shares: shares.splice(0, request.op === "create_region" ? 1 : 0) });
   }
 
   /** Nothing is expected any more: what was put off can be answered. */

@@ -453,12 +453,14 @@ export class Session implements Parking {
     if (this.#dispatching) return;
     this.#dispatching = true;
     try {
-      for (let packet = this.#arrived.shift(); packet !== undefined; packet = this.#arrived.shift()) {
-        this.#handle(packet);
-      }
+      this.#handleArrived();
     } finally {
       this.#dispatching = false;
     }
+  }
+
+  #handleArrived(): void {
+    for (let packet = this.#arrived.shift(); packet !== undefined; packet = this.#arrived.shift()) this.#handle(packet);
   }
 
   #handle({ message, shares, incomplete }: Packet): void {
@@ -654,15 +656,17 @@ export class Session implements Parking {
       },
       () => {
         this.#lost(connection);
+        this.#dispatch();
         this.waiting.wake();
       },
     );
   }
 
-  /** The broker is gone. */
+  /** The broker is gone. What it had said before that, and rung for or not, is still to be handled. */
   #lost(connection: Connection): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    this.#takeIn(connection);
     connection.close();
     this.#notice?.close();
     this.#notice = undefined;
@@ -678,6 +682,17 @@ export class Session implements Parking {
     this.#untold.length = 0;
     this.#retryAt = 0;
     if (!this.#closed) this.#retryLater(0);
+  }
+
+  /** Takes in what is left in a connection whose other end is gone. */
+  #takeIn(connection: Connection): void {
+    try {
+      for (let packet = connection.receive(0); typeof packet === "object"; packet = connection.receive(0)) {
+        this.#arrived.push(packet);
+      }
+    } catch {
+      // What cannot be taken in is lost with the broker.
+    }
   }
 
   #retryLater(delay: number): void {
@@ -757,6 +772,8 @@ export class Session implements Parking {
   #announce(): Handle[] {
     const operation = "announce";
     const lost: Handle[] = [];
+    // What the broker before has said is part of what this client has; even if that is handled just now.
+    this.#handleArrived();
     for (const holding of [...this.holdings]) {
       const { type, handle, size, creatorOnly, ticket, share } = holding;
       const shares = share === undefined ? [] : [share];
@@ -764,7 +781,9 @@ export class Session implements Parking {
       const { accepted } = this.request({ operation }, "announce_resource", resource, shares).result;
       if (accepted) {
         for (const entries of this.holdings.entries(holding)) {
-          this.request({ operation, handle }, "announce_entries", entries);
+          const { refused } = this.request({ operation, handle }, "announce_entries", entries).result;
+          // Somebody else has them now, and is not to lose them to this client under a later broker.
+          for (const name of refused) this.holdings.keepName({ type, handle, name, present: false });
         }
       } else {
         lost.push(handle);

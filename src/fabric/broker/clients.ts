@@ -8,6 +8,7 @@ import { type ContextId, FIRST_VM_CONTEXT, formatHandle, HOST_CONTEXT, INVALID_I
 import { PrivilegeFlags } from "../../privilege.ts";
 import { formatContexts, includesContext } from "../policy.ts";
 import { PROTOCOL_VERSION, type Requests } from "../protocol.ts";
+import { DEFAULT_QUOTA, type Quota } from "../quota.ts";
 import { clientClaim } from "./claims.ts";
 import { type Client, Context, Group } from "./entities.ts";
 import { type FabricState, type Handlers, PUBLIC_GROUP } from "./fabric_state.ts";
@@ -21,6 +22,9 @@ import { demandReading } from "./rights.ts";
 
 /** So many questions of one client may be unanswered. */
 const MOST_PINGS = 1024;
+
+/** So many observers of one user, unless it is the broker's own. */
+const MOST_OBSERVERS = 64;
 
 /** Requests of coming and going. */
 export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "pong"> = {
@@ -150,10 +154,15 @@ function contextFor(fabric: FabricState, client: Client, args: Requests["hello"]
   }
   // Others may have come before, or the policy may say less now: who had a place keeps it.
   const hadPlace = args.client !== null && fabric.believes(client, clientClaim(args.client, id), args.ticket);
+  // But nothing is without end: a client may have left and kept its ticket, again and again. As many as may be there had a
+  // place before; more only if the policy allowed more then.
+  const mostOf = (what: "contexts" | "clients", quota: Quota) =>
+    hadPlace ? Math.max(2 * quota[what], fabric.recovering ? DEFAULT_QUOTA[what] : 0) : quota[what];
+  if (args.observer && !identity.privileged) demandFewObservers(fabric, client);
   const known = fabric.contexts.get(id);
   if (known === undefined) {
     const quota = fabric.quotaOf(id);
-    if (fabric.contexts.size >= quota.contexts && !args.observer && !hadPlace) {
+    if (fabric.contexts.size >= mostOf("contexts", quota) && !args.observer) {
       fail("NO_RESOURCES", `the fabric has its quota of ${quota.contexts} contexts`);
     }
     return new Context(id, flags, decreed ?? flags, quota);
@@ -161,10 +170,19 @@ function contextFor(fabric: FabricState, client: Client, args: Requests["hello"]
   if (!rejoins && flags !== PrivilegeFlags.NONE && flags !== known.flags) {
     fail("INVALID_ARGS", `context ${id} has the flags ${known.flags} already, not ${flags}`);
   }
-  if (known.clients.size >= known.quota.clients && !args.observer && !hadPlace) {
+  if (known.clients.size >= mostOf("clients", known.quota) && !args.observer) {
     fail("NO_RESOURCES", `context ${id} has its quota of ${known.quota.clients} processes`);
   }
   return known;
+}
+
+/** Observers are in no context that has a quota of them: a user other than the broker's own may have so many. */
+function demandFewObservers(fabric: FabricState, { identity: { uid } }: Client): void {
+  let observers = 0;
+  for (const other of fabric.clients.values()) {
+    if (other.observer && other.identity.uid === uid) observers++;
+  }
+  if (observers >= MOST_OBSERVERS) fail("NO_RESOURCES", `user ${uid} has ${observers} observers already`);
 }
 
 /** One of the broker's own user gives its context back the flags that it had under the broker before. */

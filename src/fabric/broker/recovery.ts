@@ -49,7 +49,9 @@ export const recoveryHandlers: Handlers<
     if (handle.context !== context.id || known?.owner !== undefined) return { accepted: false };
     if (!fabric.wasGiven(handle.resource)) return { accepted: false };
     if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
+    if (!fits(fabric, context, "resources", 1)) return { accepted: false };
     if (type === "SHAREDMEM") {
+      if (!fits(fabric, context, "regionBytes", wholePages(args.size))) return { accepted: false };
       const region = announcedRegion(fabric, client, args, shares);
       if (region === undefined) return { accepted: false };
       own(fabric, client, region);
@@ -82,11 +84,10 @@ export const recoveryHandlers: Handlers<
       const members = args.members.filter(({ context }) => fabric.recovering || fabric.contexts.has(context));
       for (const member of members) joinGroup(fabric, resource, member);
     }
-    const refused = args.names.filter((name) => (fabric.names.get(name) ?? resource) !== resource);
     for (const name of args.names.slice(0, roomFor(context, "names", context.names))) {
       if (fabric.names.get(name) === undefined) addName(fabric, name, resource);
     }
-    return { refused };
+    return { refused: args.names.filter((name) => fabric.names.get(name) !== resource) };
   },
 
   announce_attachment: (fabric, client, args) => {
@@ -98,6 +99,8 @@ export const recoveryHandlers: Handlers<
     if (region.size !== args.size || args.count === 0 || !fabric.wasGiven(args.handle.resource)) {
       return { accepted: false };
     }
+    const more = args.count - (client.attachments.get(region) ?? 0);
+    if (more > 0 && !fits(fabric, contextOf(client), "attachments", more)) return { accepted: false };
     fabric.resources.add(region);
     if (!fabric.recovering && !client.attachments.has(region)) {
       // The others were told that it is gone.
@@ -106,7 +109,7 @@ export const recoveryHandlers: Handlers<
         fabric.notify(other, "region_peer", { handle: region.handle, context: id, attached: true });
       }
     }
-    attach(client, region, args.count - (client.attachments.get(region) ?? 0));
+    attach(client, region, more);
     return { accepted: true };
   },
 
@@ -201,6 +204,21 @@ function roomFor({ quota }: Context, what: "grants" | "names", used: number): nu
   return Math.max(0, Math.max(quota[what], DEFAULT_QUOTA[what]) - used);
 }
 
+/**
+ * Whether a context may have so much more than it has announced. A ticket says what it had once, not that it did not give
+ * it back: who collects them must not get more by them than by asking. While all announce, a policy that allows less now
+ * takes nothing away.
+ */
+function fits(
+  { recovering }: FabricState,
+  context: Context,
+  what: "resources" | "regionBytes" | "attachments",
+  more: number,
+): boolean {
+  const { quota } = context;
+  return context[what] + more <= (recovering ? Math.max(quota[what], DEFAULT_QUOTA[what]) : quota[what]);
+}
+
 /** Whether a well-known handle is its announcer's. Of all who ever had it, it is the last one's. */
 function announcedWellKnown(fabric: FabricState, client: Client, args: Requests["announce_resource"]): boolean {
   const { type, handle, size, creatorOnly } = args;
@@ -215,6 +233,7 @@ function announcedWellKnown(fabric: FabricState, client: Client, args: Requests[
     if (known.owner !== undefined) fabric.notify(known.owner, "destroyed", { type, handle });
     destroy(fabric, known);
   }
+  if (!fits(fabric, context, "resources", 1)) return false;
   own(fabric, client, new Endpoint(handle, context.id, client, serial));
   return true;
 }

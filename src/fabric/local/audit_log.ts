@@ -8,6 +8,7 @@ import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { openFile, OpenFlag, writeAt } from "../../../ffi/file.ts";
 import type { Outgoing } from "../broker.ts";
 import type { Client } from "../broker/entities.ts";
+import { SystemError } from "../../../ffi/libc.ts";
 import { type Message, replyError } from "../protocol.ts";
 
 const O_APPEND = 0o2000;
@@ -37,6 +38,8 @@ const OTHER = "it is not believed to be that client; it was let in as another";
 /** See the module's comment. */
 export class AuditLog {
   readonly #fd: number;
+  /** How many lines could not be written since one could. */
+  #missed = 0;
 
   /** @param path The file; made with mode 600 if it is not there. */
   constructor(path: string) {
@@ -74,7 +77,22 @@ export class AuditLog {
 
   #append({ identity: { pid, uid }, context }: Client, entry: Message): void {
     const line = { time: new Date().toISOString(), pid, uid, context: context?.id ?? null, ...entry };
+    try {
+      // What could not be written may have been cut within a line.
+      if (this.#missed > 0) {
+        this.#write("\n" + JSON.stringify({ time: line.time, event: "missed", lines: this.#missed }));
+      }
+      this.#missed = 0;
+      this.#write(JSON.stringify(line));
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      // Whoever fills the disk must not end the broker for all.
+      if (this.#missed++ === 0) console.error(`vmci: cannot write to the audit log: ${error.message}`);
+    }
+  }
+
+  #write(line: string): void {
     // Appended whatever the offset: the file was opened so.
-    writeAt(this.#fd, new TextEncoder().encode(JSON.stringify(line) + "\n"), 0);
+    writeAt(this.#fd, new TextEncoder().encode(line + "\n"), 0);
   }
 }

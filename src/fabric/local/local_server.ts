@@ -103,6 +103,8 @@ export class LocalServer {
   readonly #byClient = new Map<Client, Door>();
   /** The connection of this process. */
   readonly #own: Door;
+  /** Lanes that could not be handed to their receivers; the replies to who asked for them say so. */
+  readonly #keptOut = new Set<number>();
   /** Doors to close once what is being delivered is delivered. */
   readonly #leaving = new Set<Door>();
   /** Doors still to be rung, and since when there are any: waking somebody takes longer than answering a request. */
@@ -319,9 +321,15 @@ export class LocalServer {
     for (const fd of spent) closeDescriptor(fd as number);
   }
 
-  #dispatch({ to, kind, message, shares }: Outgoing): void {
+  #dispatch({ to, kind, message, shares, request }: Outgoing): void {
+    const lane = request?.op === "open_lane" ? (message.result as { lane: number } | undefined)?.lane : undefined;
+    const keptOut = lane !== undefined && this.#keptOut.delete(lane);
     const door = this.#byClient.get(to);
     if (door === undefined) return;
+    if (keptOut) {
+      const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
+      return this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "open_lane", reason }));
+    }
     if (kind !== "welcome") {
       return this.#send(door, message, shares as number[], kind === "notice");
     }
@@ -363,7 +371,9 @@ export class LocalServer {
         return this.#keepOut(door, message);
       }
       if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
-      door.pending.push({ message, descriptors: descriptors.map(duplicate), notify });
+      const copies = duplicates(descriptors);
+      if (copies === undefined) return this.#keepOut(door, message);
+      door.pending.push({ message, descriptors: copies, notify });
       door.client.unread = door.pending.length;
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
     } catch (error) {
@@ -378,8 +388,12 @@ export class LocalServer {
       this.#leaving.add(door);
       return;
     }
-    // The sender is told, and gets an error instead of a lane that nobody reads.
-    const close = { id: 0, op: "close_lane", args: { lane: message.lane } };
+    // The sender gets an error instead of a lane that nobody reads: the reply to it comes after this.
+    this.#keptOut.add(message.lane as number);
+    // With the lane goes the bell that should have come with it.
+    const close = message.fresh
+      ? { id: 0, op: "forget_peer", args: { peer: message.peer } }
+      : { id: 0, op: "close_lane", args: { lane: message.lane } };
     this.#deliver(this.#broker.handle(door.client, { message: close, shares: [] }));
   }
 
@@ -484,6 +498,19 @@ export class LocalServer {
     this.#byClient.clear();
     for (const door of doors) this.#closeDoor(door);
     for (const { client } of doors) this.#deliver(this.#broker.disconnect(client));
+  }
+}
+
+/** Duplicates of all, or `undefined` when there are no descriptors left for that. */
+function duplicates(descriptors: readonly number[]): number[] | undefined {
+  const copies: number[] = [];
+  try {
+    for (const fd of descriptors) copies.push(duplicate(fd));
+    return copies;
+  } catch (error) {
+    copies.forEach(closeDescriptor);
+    if (!(error instanceof SystemError)) throw error;
+    return undefined;
   }
 }
 
