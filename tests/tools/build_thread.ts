@@ -32,18 +32,25 @@ async function digest(bundle: string): Promise<string> {
 
 /** The generated module's text. */
 async function threadModule(): Promise<string> {
-  const { ok, stdout, stderr } = await deno(["bundle", "--quiet", "--minify", "--keep-names", THREAD_ENTRY]);
+  const { ok, stdout, stderr } = await deno([
+    "bundle",
+    "--quiet",
+    "--format=cjs",
+    "--minify",
+    "--keep-names",
+    THREAD_ENTRY,
+  ]);
   if (!ok) throw new Error(`Cannot bundle ${THREAD_ENTRY}: ${stderr}`);
-  const bundle = stdout.trim();
-  const foreign = [...bundle.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*"(?!node:)([^"]+)"/g)].map((it) => it[1]);
+  const bundle = `(function(require){"use strict";${stdout.trim()}})\n//# sourceURL=vmci-broker-thread.js`;
+  const foreign = [...bundle.matchAll(/\brequire\(\s*"(?!node:)([^"]+)"/g)].map((it) => it[1]);
   if (foreign.length > 0) throw new Error(`Cannot use the bundle of ${THREAD_ENTRY}: it imports ${foreign.join(", ")}`);
   return `// Made by \`deno task build:thread\` from ${THREAD_ENTRY.split("/").at(-1)}: do not edit.
 // sha256 of sources and text: ${await digest(bundle)}
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 
-/** The program of the broker's thread: JavaScript without imports but \`node:\` ones. */
-export const BROKER_THREAD_SOURCE: string = ${JSON.stringify(bundle)};
+/** The program of the broker's thread: an expression, a function of what gives it the modules of Node. */
+export const BROKER_THREAD_PROGRAM: string = ${JSON.stringify(bundle)};
 `;
 }
 
@@ -52,7 +59,7 @@ export async function staleness(): Promise<string | undefined> {
   const text = await Deno.readTextFile(ROOT + THREAD_SOURCE).catch(() => undefined);
   if (text === undefined) return `${THREAD_SOURCE} is missing`;
   const [, claimed] = /^\/\/ sha256 of sources and text: ([0-9a-f]{64})$/m.exec(text) ?? [];
-  const [, literal] = /^export const BROKER_THREAD_SOURCE: string = (".*");$/m.exec(text) ?? [];
+  const [, literal] = /^export const BROKER_THREAD_PROGRAM: string = (".*");$/m.exec(text) ?? [];
   if (claimed === undefined || literal === undefined) return `${THREAD_SOURCE} is not what build:thread writes`;
   return await digest(JSON.parse(literal)) === claimed
     ? undefined

@@ -10,7 +10,7 @@ import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { LocalServer } from "./local_server.ts";
 
-const config = workerData as BrokerThreadConfig;
+const { config } = workerData as { readonly config: BrokerThreadConfig };
 const server = start();
 parentPort?.postMessage("serving");
 server.run();
