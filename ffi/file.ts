@@ -156,12 +156,12 @@ export function renameFile(from: string, to: string): void {
 /**
  * Sets a file's permission bits, whatever the process' umask.
  *
- * @param path The path; a symbolic link is followed.
+ * @param fd The file: at its path somebody may have put another in the meantime.
  * @param mode The bits.
- * @throws {SystemError} ENOENT, EPERM and the like.
+ * @throws {SystemError} EBADF, EPERM and the like.
  */
-export function changeMode(path: string, mode: number): void {
-  check(libc.chmod(cString(path), mode), "chmod");
+export function changeMode(fd: number, mode: number): void {
+  check(libc.fchmod(fd, mode), "fchmod");
 }
 
 /**

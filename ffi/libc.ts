@@ -112,8 +112,8 @@ const fileSymbols = {
   unlink: { parameters: ["buffer"], result: "i32" },
   // int rename(const char *oldpath, const char *newpath);
   rename: { parameters: ["buffer", "buffer"], result: "i32" },
-  // int chmod(const char *path, mode_t mode);
-  chmod: { parameters: ["buffer", "u32"], result: "i32" },
+  // int fchmod(int fd, mode_t mode);
+  fchmod: { parameters: ["i32", "u32"], result: "i32" },
 } as const;
 
 /** What looks around and edits files of others; apart, since few programs do. */

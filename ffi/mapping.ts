@@ -266,6 +266,20 @@ export function mapAgain(address: bigint, byteLength: number): bigint {
 }
 
 /**
+ * As {@linkcode mapAgain}, with a buffer of its own: for memory that must not go when whoever made it lets it go.
+ *
+ * @param address Where the pages are mapped, on a page boundary.
+ * @param byteLength How many bytes.
+ * @returns The mapping.
+ * @throws {SystemError} EINVAL for memory that is this process' alone, such as what the engine allocates; ENOMEM.
+ */
+export function mapTwin(address: bigint, byteLength: number): Mapping {
+  if (!rawPointers()) return mapAgainInWindow(address, byteLength);
+  const twin = mapAgain(address, byteLength);
+  return new Mapping(twin, byteLength, bufferAt(twin, byteLength));
+}
+
+/**
  * As {@linkcode mapAgain}, in a window.
  *
  * @param address Where they are mapped.

@@ -5,7 +5,7 @@ import { VmciError } from "../src/error.ts";
 import { contextIdOf, findFaults, readTruth } from "../src/vmx/vmci_settings.ts";
 import { readVmx, replaceVmx } from "../src/vmx/vmx_store.ts";
 import { VmxText } from "../src/vmx/vmx_text.ts";
-import { UnsupportedPlatformError } from "../ffi/libc.ts";
+import { type LibcCall, UnsupportedPlatformError } from "../ffi/libc.ts";
 import { failEveryCall, withSymbol } from "./ffi/support.ts";
 import { type Ended, OwnDirectory, run } from "./support/program.ts";
 
@@ -319,9 +319,30 @@ Deno.test("vmx: whichever call fails, the file is the old or the new one, whole,
     seen.add(`${done}`);
   });
   assertEquals(seen, new Set(["true", "false"]));
-  for (const call of ["open", "pwrite", "chmod", "fsync", "rename", "pread", "close", "statx"]) {
+  for (const call of ["open", "pwrite", "fchmod", "fsync", "rename", "pread", "close", "statx"]) {
     assert(failed.includes(call), call);
   }
+});
+
+Deno.test("vmx: whoever exchanges the new file before it is in its place changes no other file's permissions", async () => {
+  await using directory = await OwnDirectory.make();
+  const [path] = write(directory, { "vm.vmx": TYPICAL }) as [string];
+  Deno.chmodSync(path, 0o666);
+  const other = `${directory.path}/other`;
+  Deno.writeTextFileSync(other, "another's", { mode: 0o600 });
+  const file = readVmx(path);
+  let exchanged = 0;
+  const exchanging = (call: LibcCall): LibcCall => (...args) => {
+    for (const name of directory.entries().filter((it) => it.endsWith(".tmp"))) {
+      Deno.removeSync(`${directory.path}/${name}`);
+      Deno.symlinkSync(other, `${directory.path}/${name}`);
+      exchanged++;
+    }
+    return call(...args);
+  };
+  withSymbol("fchmod", exchanging, () => replaceVmx(file, file.vmx.with("vmci0.id", "16")));
+  assertEquals(exchanged, 1);
+  assertEquals(Deno.statSync(other).mode! & 0o777, 0o600);
 });
 
 Deno.test("vmx: where there is no C library of Linux, that is the reason", () => {

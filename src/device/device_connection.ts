@@ -76,6 +76,12 @@ const MOST_REFUSED = 1024;
 /** Milliseconds for which a port stays for what is still on its way from it. */
 const LINGER = 1000;
 
+/**
+ * Milliseconds between two looks at what came for a program that waits for nothing: who sends numbered datagrams wants to
+ * hear something, and takes for gone who is silent.
+ */
+const ATTEND = 500;
+
 /** Requests that a device has no answer to. */
 const ofMemory: ReadonlySet<string> = new Set(["create_region", "attach", "query", "detach", "watch_region"]);
 
@@ -101,6 +107,7 @@ export class DeviceConnection implements Connection {
   #names: DsClient | undefined;
   #anonymous: Endpoint | undefined;
   #lanes = 0;
+  #workedAt = 0;
   #working = false;
   #ended = false;
   #ringing = false;
@@ -135,6 +142,7 @@ export class DeviceConnection implements Connection {
     let due = Math.min(this.#names?.due ?? Infinity, this.#watches.due);
     for (const flow of this.#active) due = Math.min(due, flow.due);
     for (const { leaving } of this.#ports()) due = Math.min(due, leaving ?? Infinity);
+    if (this.#options.reliable && this.#endpoints.size > 0) due = Math.min(due, this.#workedAt + ATTEND);
     return due;
   }
 
@@ -148,7 +156,7 @@ export class DeviceConnection implements Connection {
     if (this.#working || this.#ended || this.#carrier === undefined) return;
     this.#working = true;
     try {
-      const now = performance.now();
+      const now = this.#workedAt = performance.now();
       for (const endpoint of [...this.#ports()]) this.#receive(endpoint, now);
       for (const flow of [...this.#active]) this.#pumpLater(flow, now);
       this.#acknowledge();
@@ -496,8 +504,9 @@ export class DeviceConnection implements Connection {
     }
     const known = endpoint.incoming.get(formatHandle(source));
     if (known?.epoch !== frame.epoch && !canBegin(frame)) {
-      // Its receiver was another program, which is gone.
-      return this.#refuse(endpoint, source, frame.epoch, "DST_UNREACHABLE");
+      // Its receiver was another program, which is gone; or it may send here no more.
+      const may = known ?? this.#incomingOf(endpoint, source);
+      return this.#refuse(endpoint, source, frame.epoch, may instanceof VmciError ? may.code : "DST_UNREACHABLE");
     }
     const flow = this.#incomingOf(endpoint, source);
     if (flow === undefined) return;

@@ -36,6 +36,19 @@ export class DeviceWaits {
   }
 
   /**
+   * Takes in what is there; whoever waits for some of it gets it, for nothing tells him otherwise that it has come.
+   *
+   * @returns Whether more could be taken in.
+   */
+  refresh(): boolean {
+    try {
+      return this.#refresh();
+    } finally {
+      this.#settle();
+    }
+  }
+
+  /**
    * Waits as a promise; the process stays alive meanwhile.
    *
    * @param subject What it is about.
@@ -46,7 +59,7 @@ export class DeviceWaits {
   wait<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
     try {
       options?.signal?.throwIfAborted();
-      this.#refresh();
+      this.refresh();
       const found = look();
       if (found !== undefined) return Promise.resolve(found);
       return this.#enqueue(subject, look, options);
@@ -67,7 +80,7 @@ export class DeviceWaits {
   waitSync<T>(subject: Subject, look: Look<T>, timeout: number): T {
     const end = timeout < 0 ? Infinity : performance.now() + timeout;
     for (;;) {
-      this.#refresh();
+      this.refresh();
       const found = look();
       if (found !== undefined) return found;
       const left = end - performance.now();
@@ -79,7 +92,7 @@ export class DeviceWaits {
   /** Everybody looks again. */
   wake(): void {
     this.#arm();
-    for (const waiter of [...this.#waiters]) waiter.settle();
+    this.#settle();
   }
 
   /** What stayed with the device is of interest again. */
@@ -90,6 +103,10 @@ export class DeviceWaits {
   /** Ends every wait with an error. */
   failAll(makeError: (subject: Subject) => unknown): void {
     for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
+  }
+
+  #settle(): void {
+    for (const waiter of [...this.#waiters]) waiter.settle();
   }
 
   #enqueue<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
@@ -152,7 +169,7 @@ export class DeviceWaits {
       this.failAll(() => error);
       return;
     }
-    for (const waiter of [...this.#waiters]) waiter.settle();
+    this.#settle();
     // What has no room here stays with the driver, and is no news until somebody takes something.
     if (!more) this.#disarm();
   }

@@ -57,8 +57,7 @@ export class DsService implements Disposable {
 
   async #run(): Promise<void> {
     for await (const [payload, from] of this.#socket) {
-      const source = from.cid < this.address.context ? this.address.context : from.cid;
-      const answer = this.#table.answer(payload, source, performance.now());
+      const answer = this.#table.answer(payload, from.cid, performance.now());
       if (answer === undefined) continue;
       try {
         this.#socket.trySend(answer, from);

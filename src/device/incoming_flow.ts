@@ -8,6 +8,9 @@ import type { Handle } from "../handle.ts";
 import { LaneProducer } from "../lane/ring.ts";
 import { type Frame, ReliableReceiver } from "./reliable.ts";
 
+/** So many ways before the one that is are remembered; each had a sender that gave up, or closed. */
+const MOST_PAST = 16;
+
 /** See the module's comment. */
 export class IncomingFlow {
   /** The lane's number. */
@@ -16,8 +19,8 @@ export class IncomingFlow {
   readonly source: Handle;
   readonly #producer: LaneProducer;
   #receiver: ReliableReceiver | undefined;
-  /** The epoch of the way before: what is left of that on its way here is nobody's. */
-  #past: number | undefined;
+  /** The epochs of the ways before, the last ones: what is left of those on its way here is nobody's. */
+  readonly #past: number[] = [];
   /** What found no room in the lane. */
   #held: Uint8Array<ArrayBuffer> | undefined;
   #full = false;
@@ -51,9 +54,9 @@ export class IncomingFlow {
 
   /** Takes a piece of a numbered way in. */
   accept(frame: Frame): void {
-    if (frame.epoch === this.#past) return;
     if (this.#receiver?.epoch !== frame.epoch) {
-      this.#past = this.#receiver?.epoch;
+      if (this.#past.includes(frame.epoch)) return;
+      if (this.#receiver !== undefined && this.#past.push(this.#receiver.epoch) > MOST_PAST) this.#past.shift();
       this.#receiver = new ReliableReceiver(frame.epoch);
     }
     this.#receiver.accept(frame);

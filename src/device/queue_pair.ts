@@ -5,14 +5,14 @@
  */
 
 import { addressOf } from "../../ffi/libc.ts";
-import type { Mapping } from "../../ffi/mapping.ts";
+import { type Mapping, mapTwin } from "../../ffi/mapping.ts";
 import { VmciError } from "../error.ts";
 import type { PeerEvent } from "../event.ts";
 import { type ContextId, type Handle, handlesEqual, INVALID_ID } from "../handle.ts";
 import type { WaitOptions } from "../lane/waiting.ts";
 import { ResultCode } from "../result_code.ts";
 import { failureOf } from "../subject.ts";
-import { checkResult } from "./device_error.ts";
+import { checkResult, deviceError } from "./device_error.ts";
 import type { DeviceWaits } from "./device_waits.ts";
 import type { Driver } from "./driver.ts";
 import {
@@ -39,8 +39,10 @@ export interface QueuePairOptions {
   /** Whether only an existing queue pair is attached to. */
   readonly attach?: boolean | undefined;
   /**
-   * The memory, on a page boundary and as large as `queuePairMemorySize` says; it must stay as long as the queue pair is
-   * open. By default new memory is made. `null`, with a version below 11.0 only: the queue pair has none yet.
+   * The memory, on a page boundary and as large as `queuePairMemorySize` says: that of a region (`SharedMemory`), or
+   * what else is mapped to be shared. (The engine's own memory is refused: it may be given to somebody else while the
+   * driver still writes to it, and is another's than the driver's after a fork.) It may be let go at once. By default new
+   * memory is made. `null`, with a version below 11.0 only: the queue pair has none yet.
    */
   readonly memory?: Uint8Array<ArrayBuffer> | null | undefined;
 }
@@ -101,6 +103,8 @@ export class QueuePair implements Disposable {
   #peerReads = true;
   #open = true;
   #waiting = 0;
+  /** Writes that are under way, oldest first: the bytes of several do not mix. */
+  readonly #writes: object[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
@@ -132,9 +136,10 @@ export class QueuePair implements Disposable {
     this.consumeSize = consumeSize;
     if (options.memory !== null) {
       const size = queuePairMemorySize(produceSize, consumeSize);
-      if (options.memory === undefined) this.#mapping = mapMemory(subject.operation, size);
-      else assertMemory(handle, options.memory, size);
-      this.#memory = options.memory?.subarray(0, size) ?? new Uint8Array(this.#mapping!.buffer);
+      this.#mapping = options.memory === undefined
+        ? mapMemory(subject.operation, size)
+        : mapMemoryAgain(handle, options.memory, size);
+      this.#memory = new Uint8Array(this.#mapping.buffer, 0, size);
       this.#ring = new QueueRing(this.#memory, produceSize, consumeSize);
       this.#ring.initialize(handle);
     } else if (version >= VmciVersion.NO_VM_TO_VM) {
@@ -231,16 +236,26 @@ export class QueuePair implements Disposable {
   }
 
   /**
-   * Writes all of it, and waits for room as long as that takes.
+   * Writes all of it, and waits for room, and for earlier writes, as long as that takes.
    *
    * @param bytes What to write.
    * @param options How the wait may end; what was written then stays written.
    * @throws {VmciError} As `tryWrite`; TIMEOUT. The signal's reason when it was aborted.
    */
   async write(bytes: Uint8Array, options?: WaitOptions): Promise<void> {
-    let written = this.tryWrite(bytes);
-    while (written < bytes.length) {
-      written += await this.#wait("write", () => this.tryWrite(bytes.subarray(written)) || undefined, options);
+    const turn = {};
+    this.#writes.push(turn);
+    try {
+      let written = 0;
+      const look = () => {
+        if (this.#writes[0] !== turn) return undefined;
+        return this.tryWrite(bytes.subarray(written)) || undefined;
+      };
+      written = look() ?? 0;
+      while (written < bytes.length) written += await this.#wait("write", look, options);
+    } finally {
+      this.#writes.splice(this.#writes.indexOf(turn), 1);
+      if (this.#writes.length > 0) this.#waits.wake();
     }
   }
 
@@ -470,7 +485,8 @@ export class QueuePair implements Disposable {
   }
 }
 
-function assertMemory(handle: Handle, memory: Uint8Array<ArrayBuffer>, size: number): void {
+/** The same pages at addresses of the library's own, which stay as long as the driver has them. */
+function mapMemoryAgain(handle: Handle, memory: Uint8Array<ArrayBuffer>, size: number): Mapping {
   const subject = { operation: "openQueuePair", handle };
   if (memory.buffer.resizable || memory.length < size) {
     throw new VmciError("INVALID_SIZE", {
@@ -484,5 +500,10 @@ function assertMemory(handle: Handle, memory: Uint8Array<ArrayBuffer>, size: num
       ...subject,
       reason: `the memory must begin on a page boundary (${PAGE_SIZE} bytes); leave it out to have it made`,
     });
+  }
+  try {
+    return mapTwin(addressOf(memory), size);
+  } catch (error) {
+    throw deviceError(subject, error, "the memory must be shared, as a region's is; leave it out to have it made");
   }
 }

@@ -50,6 +50,9 @@ export class QueueRing {
   readonly #peers: Int32Array<ArrayBuffer>;
   readonly #produced: Uint8Array<ArrayBuffer>;
   readonly #consumed: Uint8Array<ArrayBuffer>;
+  /** Where this side writes and reads next: only what the peer's header says is looked up. */
+  #tail = 0;
+  #head = 0;
 
   /**
    * @param memory The memory, as large as `queuePairMemorySize` says.
@@ -74,13 +77,14 @@ export class QueueRing {
       header[Word.context] = context;
       header[Word.resource] = resource;
     }
+    this.#tail = this.#head = 0;
   }
 
   /** Bytes that were written and not yet read by the peer. */
   get unread(): number {
     return distance(
       this.#pointer("write", this.#peers, Word.head, this.#produceSize),
-      this.#pointer("write", this.#mine, Word.tail, this.#produceSize),
+      this.#tail,
       this.#produceSize,
     );
   }
@@ -93,7 +97,7 @@ export class QueueRing {
   /** Bytes that can be read now. */
   get available(): number {
     return distance(
-      this.#pointer("read", this.#mine, Word.head, this.#consumeSize),
+      this.#head,
       this.#pointer("read", this.#peers, Word.tail, this.#consumeSize),
       this.#consumeSize,
     );
@@ -108,11 +112,12 @@ export class QueueRing {
   write(bytes: Uint8Array): number {
     const count = Math.min(this.room, bytes.length);
     if (count === 0) return 0;
-    const tail = this.#mine[Word.tail]!;
+    const tail = this.#tail;
     const first = Math.min(count, this.#produceSize - tail);
     this.#produced.set(bytes.subarray(0, first), tail);
     this.#produced.set(bytes.subarray(first, count), 0);
-    Atomics.store(this.#mine, Word.tail, (tail + count) % this.#produceSize);
+    this.#tail = (tail + count) % this.#produceSize;
+    Atomics.store(this.#mine, Word.tail, this.#tail);
     return count;
   }
 
@@ -120,11 +125,12 @@ export class QueueRing {
   read(into: Uint8Array): number {
     const count = Math.min(this.available, into.length);
     if (count === 0) return 0;
-    const head = this.#mine[Word.head]!;
+    const head = this.#head;
     const first = Math.min(count, this.#consumeSize - head);
     into.set(this.#consumed.subarray(head, head + first));
     into.set(this.#consumed.subarray(0, count - first), first);
-    Atomics.store(this.#mine, Word.head, (head + count) % this.#consumeSize);
+    this.#head = (head + count) % this.#consumeSize;
+    Atomics.store(this.#mine, Word.head, this.#head);
     return count;
   }
 

@@ -3,9 +3,10 @@
  * and as many at once as a window allows. Two machines without sockets and without a clock of their own, one for each
  * end of the way from one handle to another.
  *
- * A frame is 16 bytes and what it carries: "VMCR", its kind, whether it ends a datagram, the way's epoch (a number that
- * the sender draws for it) and a number. Of a data frame that is its place in the row; of an acknowledgement, how many
- * have been taken. A datagram that does not fit goes in two frames.
+ * A frame is 16 bytes and what it carries: "VMCR", its kind, flags, the way's epoch (a number that the sender draws for
+ * it) and a number. The flags: 1, it ends a datagram; 2, the sender has not heard yet that anything of the way was taken.
+ * The number of a data frame is its place in the row; of an acknowledgement, how many have been taken. A datagram that
+ * does not fit goes in two frames.
  *
  * The receiver acknowledges what it has handed on, so that a full queue holds the sender back; what comes out of order
  * it keeps until the rest is there. The sender repeats a frame when an acknowledgement says again that it is missing,
@@ -32,6 +33,8 @@ export interface Frame {
   readonly kind: number;
   /** Whether it ends its datagram; of an acknowledgement, whether the receiver has room. */
   readonly flag: boolean;
+  /** Whether nothing of the way was known to be taken when it was sent. */
+  readonly first: boolean;
   /** The way's number. */
   readonly epoch: number;
   /** Its place in the row, how many were taken, or a code. */
@@ -42,6 +45,7 @@ export interface Frame {
 
 const MAGIC = 0x52434D56; // "VMCR"
 const HEADER = 16;
+const Flag = { SET: 1, FIRST: 2 } as const;
 const Offset = { magic: 0, kind: 4, flag: 5, zero: 6, epoch: 8, number: 12 } as const;
 
 /** The most that one frame carries. */
@@ -73,7 +77,7 @@ export function encodeFrame(
   const view = new DataView(bytes.buffer);
   view.setUint32(Offset.magic, MAGIC, true);
   view.setUint8(Offset.kind, kind);
-  view.setUint8(Offset.flag, flag ? 1 : 0);
+  view.setUint8(Offset.flag, flag ? Flag.SET : 0);
   view.setUint32(Offset.epoch, epoch, true);
   view.setUint32(Offset.number, number, true);
   if (payload !== undefined) bytes.set(payload, HEADER);
@@ -92,7 +96,8 @@ export function decodeFrame(bytes: Uint8Array<ArrayBuffer>): Frame | undefined {
   if (view.getUint32(Offset.magic, true) !== MAGIC || view.getUint16(Offset.zero, true) !== 0) return undefined;
   return {
     kind: view.getUint8(Offset.kind),
-    flag: view.getUint8(Offset.flag) === 1,
+    flag: (view.getUint8(Offset.flag) & Flag.SET) !== 0,
+    first: (view.getUint8(Offset.flag) & Flag.FIRST) !== 0,
     epoch: view.getUint32(Offset.epoch, true),
     number: view.getUint32(Offset.number, true),
     payload: bytes.subarray(HEADER),
@@ -105,6 +110,8 @@ export class ReliableSender {
   /** Frames that are not acknowledged, in order; the first is number {@linkcode ReliableSender.#base}. */
   readonly #frames: Uint8Array<ArrayBuffer>[] = [];
   #base = 0;
+  /** Whether nothing was acknowledged yet. */
+  #first = true;
   /** How many of them were sent. */
   #sent = 0;
   #bytes = 0;
@@ -177,7 +184,9 @@ export class ReliableSender {
 
   /** The frame that is to be sent now; {@linkcode ReliableSender.didSend} says that it was. */
   next(): Uint8Array<ArrayBuffer> | undefined {
-    return this.#frames[this.#repeatAt < this.#repeatEnd ? this.#repeatAt : this.#sent];
+    const frame = this.#frames[this.#repeatAt < this.#repeatEnd ? this.#repeatAt : this.#sent];
+    if (frame !== undefined) frame[Offset.flag] = (frame[Offset.flag]! & Flag.SET) | (this.#first ? Flag.FIRST : 0);
+    return frame;
   }
 
   /** The frame was sent. */
@@ -222,6 +231,7 @@ export class ReliableSender {
     }
     for (const frame of this.#frames.splice(0, taken)) this.#bytes -= frame.length;
     this.#base = number;
+    this.#first = false;
     this.#sent -= taken;
     // What was repeated has come; the next one that is missing need not be asked for.
     const left = this.#recovering === undefined ? 0 : (this.#recovering - number) >>> 0;
@@ -242,7 +252,7 @@ export class ReliableSender {
   /** Sends the oldest datagram again: a receiver takes it whole, so that it does not say which piece is missing. */
   #repeat(): void {
     this.#repeatAt = 0;
-    const pieces = this.#frames[0]![Offset.flag] === 1 ? 1 : 2;
+    const pieces = (this.#frames[0]![Offset.flag]! & Flag.SET) !== 0 ? 1 : 2;
     this.#repeatEnd = Math.min(pieces, this.#sent);
   }
 }
@@ -307,9 +317,9 @@ export class ReliableReceiver {
   }
 }
 
-/** Whether a data frame may be the first that comes of a way: later ones belong to a receiver who is gone. */
-export function canBegin({ number }: Frame): boolean {
-  return number < WINDOW.frames;
+/** Whether a data frame may be the first that comes of a way: others belong to a receiver who is gone. */
+export function canBegin({ first, number }: Frame): boolean {
+  return first && number < WINDOW.frames;
 }
 
 /** The frame that ends a way from its receiver's end. */

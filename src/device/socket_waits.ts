@@ -13,6 +13,7 @@ const LONG = 0x7FFF_FFFF;
 
 interface Waiter {
   readonly subject: Subject;
+  readonly look: () => boolean;
   readonly fail: (error: unknown) => void;
 }
 
@@ -72,6 +73,11 @@ export class SocketWaits {
     }
   }
 
+  /** Everybody tries again, for something that no descriptor tells. */
+  lookAgain(): void {
+    for (const waiter of [...this.#waiters]) waiter.look();
+  }
+
   /** Ends every wait with an error. */
   failAll(makeError: (subject: Subject) => unknown): void {
     for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
@@ -107,6 +113,7 @@ export class SocketWaits {
     };
     const waiter: Waiter = {
       subject,
+      look,
       fail: (error) => {
         leave();
         reject(error);

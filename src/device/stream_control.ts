@@ -195,7 +195,9 @@ export class StreamControl {
         if (link.listener !== undefined && link.pair === undefined) this.#attach(link, packet);
         break;
       case ControlType.ATTACH:
-        if (link.listener === undefined && link.pair !== undefined) this.#establish(link, link.pair);
+        if (link.listener === undefined && link.stream === undefined && link.pair !== undefined) {
+          this.#establish(link, link.pair);
+        }
         break;
       case ControlType.WROTE:
       case ControlType.READ:
@@ -244,7 +246,14 @@ export class StreamControl {
       read: () => this.#send(link, ControlType.READ, 0n),
     };
     const control = {
-      endOfWriting: () => this.#send(link, ControlType.SHUTDOWN, BigInt(Shutdown.SEND)),
+      endOfWriting: () => {
+        try {
+          this.#send(link, ControlType.SHUTDOWN, BigInt(Shutdown.SEND));
+        } catch (error) {
+          // The host has closed its end, with everything read: there is nobody to be told.
+          if (!(error instanceof VmciError) || error.code !== "NOT_FOUND") throw error;
+        }
+      },
       over: () => {
         this.#links.delete(keyOf(link.local, link.remote));
         this.#trySend(link, ControlType.SHUTDOWN, BigInt(Shutdown.BOTH));

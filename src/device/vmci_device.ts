@@ -95,7 +95,11 @@ export class VmciDevice implements Disposable {
   #process: Handle | undefined;
   /** The datagram that is sent; made at the first one. */
   #outgoing: Uint8Array<ArrayBuffer> | undefined;
-  #nextQueuePair = 0x10000;
+  /**
+   * Ids in a row from anywhere: the host stays attached for a moment to queue pairs of a context that is gone, whose id
+   * this one may have got.
+   */
+  #nextQueuePair = 0x10000 + crypto.getRandomValues(new Uint32Array(1))[0]! % 0x4000_0000;
   #streams: StreamControl | undefined;
   #notifyByte: NotifyByte | undefined;
 
@@ -344,7 +348,7 @@ export class VmciDevice implements Disposable {
    */
   tryReceive(): DeviceDatagram | undefined {
     this.#endpoint({ operation: "tryReceive" });
-    if (this.#inbox.datagrams.length === 0) this.#inbox.refresh();
+    if (this.#inbox.datagrams.length === 0) this.#waits.refresh();
     return this.#inbox.shift();
   }
 
@@ -369,7 +373,7 @@ export class VmciDevice implements Disposable {
    */
   tryNextEvent(): DeviceEvent | undefined {
     this.#endpoint({ operation: "tryNextEvent" });
-    if (this.#inbox.events.length === 0) this.#inbox.refresh();
+    if (this.#inbox.events.length === 0) this.#waits.refresh();
     return this.#inbox.events.shift();
   }
 
@@ -475,7 +479,7 @@ export class VmciDevice implements Disposable {
    */
   tryReceiveDoorbells(): Handle[] {
     this.#endpoint({ operation: "tryReceiveDoorbells" });
-    this.#inbox.refresh();
+    this.#waits.refresh();
     return this.#inbox.shiftDoorbells() ?? [];
   }
 

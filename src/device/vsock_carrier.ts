@@ -7,7 +7,7 @@
 
 import { VmciError } from "../error.ts";
 import { PUBLIC_GROUP } from "../fabric/broker.ts";
-import { type ContextId, type Handle, HOST_CONTEXT } from "../handle.ts";
+import type { ContextId, Handle } from "../handle.ts";
 import type { Arrival, Carrier, CarrierPort, CarrierSource } from "./carrier.ts";
 import { listenVsockDatagram, type VsockDatagramSocket } from "./vsock_datagram.ts";
 import { localVsockContext, vmciContextOf, vsockFamily } from "./vsock_family.ts";
@@ -53,7 +53,7 @@ class VsockCarrier implements Carrier {
       throw new VmciError("DUPLICATE_ENTRY", { operation: "open a port", reason: "the public group has that id" });
     }
     const socket = listenVsockDatagram({ port: number, receiveBuffer: this.#receiveBuffer });
-    if (socket.addr.port !== PUBLIC_GROUP.resource) return new VsockPort(socket, this.context);
+    if (socket.addr.port !== PUBLIC_GROUP.resource) return new VsockPort(socket);
     // The kernel gives another one only as long as this is held.
     using _held = socket;
     return this.open(number);
@@ -66,11 +66,9 @@ class VsockPort implements CarrierPort {
   readonly number: number;
   readonly descriptor: number;
   readonly #socket: VsockDatagramSocket;
-  readonly #context: ContextId;
 
-  constructor(socket: VsockDatagramSocket, context: ContextId) {
+  constructor(socket: VsockDatagramSocket) {
     this.#socket = socket;
-    this.#context = context;
     this.number = socket.addr.port;
     this.descriptor = socket.descriptor;
   }
@@ -100,9 +98,7 @@ class VsockPort implements CarrierPort {
     const arrived = this.#socket.tryReceive();
     if (arrived === undefined) return undefined;
     const [payload, { cid, port }] = arrived;
-    // What the loopback's context, or none, sent was sent by this machine.
-    const context = cid < HOST_CONTEXT ? this.#context : cid;
-    return { source: { context, resource: port }, payload };
+    return { source: { context: cid, resource: port }, payload };
   }
 
   close(): void {

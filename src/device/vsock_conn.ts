@@ -162,7 +162,7 @@ export class VsockConn extends VsockSocket {
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#readable ??= new ReadableStream<Uint8Array<ArrayBuffer>>({
       pull: async (controller) => {
-        const chunk = new Uint8Array(CHUNK);
+        const chunk = new Uint8Array(this.#mostAtOnce());
         const size = await this.read(chunk);
         if (size === null) controller.close();
         else controller.enqueue(chunk.subarray(0, size));
@@ -182,6 +182,11 @@ export class VsockConn extends VsockSocket {
       close: () => this.closeWrite(),
       abort: () => this.close(),
     });
+  }
+
+  /** A message is never larger than this side's buffer, and what does not fit into the chunk would be lost. */
+  #mostAtOnce(): number {
+    return this.type === "stream" ? CHUNK : Math.max(CHUNK, Number(this.getOption("bufferSize")));
   }
 }
 
@@ -243,8 +248,13 @@ export class VsockListener extends VsockSocket implements AsyncIterable<VsockCon
     const accepted = this.#handle.call({ operation }, () => acceptVsock(this.#handle.fd));
     if (accepted === undefined) return undefined;
     const handle = VsockHandle.adopt(accepted.fd, this.#handle.family);
-    const type = this.type as VsockConnType;
-    return new VsockConn(handle, type, asAddress(vsockName(handle.fd)), asAddress(accepted.from));
+    try {
+      const localAddr = handle.call({ operation }, () => asAddress(vsockName(handle.fd)));
+      return new VsockConn(handle, this.type as VsockConnType, localAddr, asAddress(accepted.from));
+    } catch (error) {
+      handle.close();
+      throw error;
+    }
   }
 }
 
@@ -317,12 +327,12 @@ export async function connectVsock(options: ConnectVsockOptions): Promise<VsockC
     if (!connected) {
       await handle.waits.wait(subject, PollEvent.OUT, () => {
         if (pollDescriptor(handle.fd, PollEvent.OUT, 0) === 0) return undefined;
-        const error = takeSocketError(handle.fd, "connect");
+        const error = handle.call(subject, () => takeSocketError(handle.fd, "connect"));
         if (error !== undefined) throw vsockError(subject, error, connecting);
         return true;
       }, { signal, timeout });
     }
-    const localAddr = asAddress(vsockName(handle.fd));
+    const localAddr = handle.call(subject, () => asAddress(vsockName(handle.fd)));
     const remoteAddr = handle.call(subject, () => asAddress(vsockPeer(handle.fd)));
     return new VsockConn(handle, type, localAddr, remoteAddr);
   } catch (error) {

@@ -190,7 +190,11 @@ export class VsockDatagramSocket extends VsockSocket implements AsyncIterable<[U
       return next;
     }
     if (payload.length > into.length) {
-      this.#next = next;
+      if (this.#next === undefined) {
+        this.#next = next;
+        // Others who wait are not told by the kernel, which no longer has it.
+        queueMicrotask(() => this.#handle.waits.lookAgain());
+      }
       throw new VmciError("NO_MEM", {
         ...subject,
         reason: `the next datagram has ${payload.length} bytes, the buffer ${into.length}; ` +

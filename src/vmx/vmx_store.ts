@@ -132,7 +132,7 @@ function writeNew(path: string, bytes: Uint8Array<ArrayBuffer>, { mode, uid, gid
       for (let at = 0; at < bytes.length;) at += writeAt(fd, bytes.subarray(at), at);
       const own = describe(fd);
       if (own.uid !== uid || own.gid !== gid) changeOwner(fd, uid, gid);
-      changeMode(path, mode);
+      changeMode(fd, mode);
       syncFile(fd);
     } finally {
       closeDescriptor(fd);

@@ -1,7 +1,10 @@
 /** VmciDevice on drivers that are played: other generations, errors, and replies that make no sense. */
 
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
-import { SystemError } from "../../ffi/libc.ts";
+import { closeDescriptor } from "../../ffi/descriptor.ts";
+import { addressOf, SystemError } from "../../ffi/libc.ts";
+import { type Mapping, mapShared } from "../../ffi/mapping.ts";
+import { createMemfd } from "../../ffi/memfd.ts";
 import { type ErrorCodeName, VmciDevice, VmciError } from "../../src/device/mod.ts";
 import { failsSync } from "../support/failure.ts";
 import { type Answer, datagram, EINVAL, ENOTTY, FAKE, FakeDriver, memoryAt, modern } from "./fake_driver.ts";
@@ -288,6 +291,27 @@ Deno.test("device: a flood that nobody receives stays with the driver, and comes
   assertEquals([received, left], [100, 0]);
 });
 
+Deno.test("device: who waits gets what somebody else's look takes in, although the descriptor never says that it is there", async () => {
+  const looks: Record<string, (device: VmciDevice) => unknown> = {
+    tryReceive: (device) => device.tryReceive(),
+    tryNextEvent: (device) => device.tryNextEvent(),
+    tryReceiveDoorbells: (device) => device.tryReceiveDoorbells(),
+    receiveSync: (device) => device.receiveSync(0),
+    receive: (device) => device.receive(),
+    nextEvent: (device) => device.nextEvent({ timeout: 1 }).catch(() => {}),
+  };
+  for (const [name, look] of Object.entries(looks)) {
+    const stack: Uint8Array<ArrayBuffer>[] = [];
+    using driver = new FakeDriver(modern(stack));
+    using device = contextOf(driver);
+    const waiting = device.receive({ timeout: 5000 });
+    stack.push(datagram([100, 7], [2, 9], [1]), datagram([100, 7], [2, 9], [2]));
+    const looked = look(device);
+    assertEquals((await waiting).payload[0], 1, name);
+    await looked;
+  }
+});
+
 Deno.test("device: a failure while waiting ends every wait, and the device goes on", async () => {
   let failing = false;
   using driver = new FakeDriver(modernBut({
@@ -446,4 +470,76 @@ Deno.test("device: on drivers before 11.0 a queue pair gets its memory by a seco
   result = -3;
   failsSync("NO_MEM", () => device.openQueuePair({ produceSize: 100, consumeSize: 100 }));
   assertEquals(driver.requests.slice(-3), [0x7a8, 0x7a9, 0x7aa]);
+});
+
+/** Memory that a queue pair may be made over, and the driver's view of it. */
+function sharedMemory(size: number): Mapping {
+  const fd = createMemfd("vmci-test", size);
+  const mapping = mapShared(fd, size);
+  closeDescriptor(fd);
+  return mapping;
+}
+
+Deno.test("device: a queue pair over memory of the program's own stays, whatever becomes of that", () => {
+  let address = 0n;
+  using driver = new FakeDriver(modernBut({
+    0x7a8: ({ view }) => {
+      address = view.getBigUint64(32, true);
+      return 0;
+    },
+  }));
+  using device = contextOf(driver);
+  const sizes = { produceSize: 4096, consumeSize: 4096 };
+  const mapping = sharedMemory(4 * 4096);
+  using pair = device.openQueuePair({ ...sizes, memory: new Uint8Array(mapping.buffer) });
+  assert(address !== mapping.address && address % 4096n === 0n);
+  pair.tryWrite(new Uint8Array([1, 2, 3]));
+  assertEquals([...new Uint8Array(mapping.buffer, 4096, 3)], [1, 2, 3]);
+  assertEquals(mapping.close(), true);
+  assertEquals([pair.tryWrite(new Uint8Array([4])), pair.unread], [1, 4]);
+
+  // The engine gives its own memory to somebody else when it is let go, while the driver still writes to it.
+  const own = new Uint8Array(new ArrayBuffer(5 * 4096));
+  const aligned = own.subarray(4096 - Number(addressOf(own) % 4096n));
+  const error = failsSync("INVALID_ARGS", () => device.openQueuePair({ ...sizes, memory: aligned }));
+  assertStringIncludes(error.message, "must be shared");
+  assertEquals((error.cause as SystemError).errno, EINVAL);
+});
+
+Deno.test("device: queue pairs of contexts that follow one another have other ids", () => {
+  const ids = Array.from({ length: 10 }, () => {
+    using driver = new FakeDriver(modern());
+    using device = contextOf(driver);
+    using pair = device.openQueuePair({ produceSize: 4096, consumeSize: 4096 });
+    return pair.handle.resource;
+  });
+  assertEquals(new Set(ids).size, ids.length);
+  assert(ids.every((id) => id >= 0x10000 && id < 0x80000000));
+});
+
+Deno.test("device: what several write into a full queue does not mix, and each wait ends by itself", async () => {
+  using driver = new FakeDriver(modernBut({}));
+  using device = contextOf(driver);
+  const mapping = sharedMemory(4 * 4096);
+  const pair = device.openQueuePair({ produceSize: 100, consumeSize: 100, memory: new Uint8Array(mapping.buffer) });
+  const data = new Uint8Array(mapping.buffer, 4096, 100);
+  const tail = new Int32Array(mapping.buffer, 8, 1);
+  const head = new Int32Array(mapping.buffer, 2 * 4096 + 16, 1);
+  const writes = [1, 2, 3].map((it) => pair.write(new Uint8Array(250).fill(it)));
+  const late = pair.write(new Uint8Array(250).fill(4), { timeout: 1 }).catch((error) => error.code);
+  const read: number[] = [];
+  for (let turns = 0; read.length < 750; turns++) {
+    assert(turns < 5000, `${read.length} bytes came`);
+    for (; head[0] !== tail[0]; head[0] = (head[0]! + 1) % 100) read.push(data[head[0]!]!);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await Promise.all(writes);
+  assertEquals(read, [1, 2, 3].flatMap((it) => new Array(250).fill(it)));
+  assertEquals(await late, "TIMEOUT");
+  const last = [pair.write(new Uint8Array(250)), pair.write(new Uint8Array(1))].map((it) =>
+    it.catch(({ code }) => code)
+  );
+  pair.close();
+  assertEquals(await Promise.all(last), ["INVALID_RESOURCE", "INVALID_RESOURCE"]);
+  mapping.close();
 });

@@ -1,6 +1,7 @@
 /** Numbered datagrams over a way that loses, doubles and reorders: a simulation with seeds. */
 
 import { assert, assertEquals } from "@std/assert";
+import { IncomingFlow } from "../../src/device/incoming_flow.ts";
 import {
   canBegin,
   decodeFrame,
@@ -11,6 +12,7 @@ import {
   ReliableReceiver,
   ReliableSender,
 } from "../../src/device/reliable.ts";
+import { LANE_SIZE } from "../../src/lane/ring.ts";
 
 /** Numbers from 0 to 1 that follow from a seed. */
 function random(seed: number): () => number {
@@ -143,6 +145,7 @@ Deno.test("reliable: frames, byte by byte", () => {
   assertEquals({ ...decoded, payload: [...decoded.payload] }, {
     kind: 1,
     flag: true,
+    first: false,
     epoch: 0x01020304,
     number: 5,
     payload: [9, 8],
@@ -152,8 +155,11 @@ Deno.test("reliable: frames, byte by byte", () => {
     assertEquals(decodeFrame(bytes), undefined);
   }
   assertEquals(MAX_FRAME_PAYLOAD, 69592);
-  assert(canBegin({ ...decoded, number: 63 }));
-  assert(!canBegin({ ...decoded, number: 64 }));
+  const first = decodeFrame(frame.with(5, 3))!;
+  assertEquals([first.flag, first.first], [true, true]);
+  assert(canBegin({ ...first, number: 63 }));
+  assert(!canBegin({ ...first, number: 64 }));
+  assert(!canBegin({ ...decoded, number: 63 }), "somebody has taken something of it");
 });
 
 Deno.test("reliable: a row of numbers goes on after its largest", () => {
@@ -164,6 +170,7 @@ Deno.test("reliable: a row of numbers goes on after its largest", () => {
     receiver.accept({
       kind: FrameKind.DATA,
       flag: true,
+      first: true,
       epoch: 1,
       number: 128 + Math.floor(chance() * (2 ** 32 - 128)),
       payload: new Uint8Array(1),
@@ -172,4 +179,32 @@ Deno.test("reliable: a row of numbers goes on after its largest", () => {
   assertEquals(receiver.peek(), undefined);
   const { number } = decodeFrame(receiver.acknowledgement(true)!)!;
   assertEquals([number, receiver.acknowledgement(true)], [0, undefined]);
+});
+
+Deno.test("reliable: what is sent after something was taken is for nobody but who took it", () => {
+  const sender = new ReliableSender(1, 0);
+  const next = () => {
+    const frame = decodeFrame(sender.next()!)!;
+    sender.didSend(0);
+    return frame;
+  };
+  for (let i = 0; i < 3; i++) sender.push(payloadOf(i), 0);
+  assertEquals([next(), next()].map(canBegin), [true, true]);
+  sender.acknowledge(1, true, 1);
+  assertEquals(canBegin(next()), false);
+  sender.tick(100);
+  const repeated = next();
+  assertEquals([repeated.number, canBegin(repeated)], [1, false]);
+});
+
+Deno.test("reliable: what is left of earlier ways ends no later one", () => {
+  const flow = new IncomingFlow(1, { context: 3, resource: 3 }, new ArrayBuffer(LANE_SIZE));
+  const come = (epoch: number, number: number) =>
+    flow.accept(decodeFrame(encodeFrame(FrameKind.DATA, true, epoch, number, payloadOf(number)))!);
+  for (const epoch of [1, 2, 3]) come(epoch, 0);
+  for (const epoch of [1, 2]) for (const number of [0, 1]) come(epoch, number);
+  assertEquals(flow.epoch, 3);
+  come(3, 1);
+  const { number } = decodeFrame(flow.acknowledgement()!)!;
+  assertEquals([flow.epoch, number], [3, 2]);
 });

@@ -5,13 +5,17 @@
  *     VM_MODULES=vmw_vmci VM_USER=nobody deno run -A tests/vm/run.ts ls -l /dev/vmci
  *
  * The command runs in a copy of the project, as root. See `environmentOptions` in machine.ts for the variables. Exit
- * code 125: the guest gave none (the kernel's log is then shown), or this machine cannot run a guest.
+ * code 125: this machine cannot run a guest. 124: the guest ended without one (the kernel's log is then shown).
  *
  * @module
  */
 
 import { environmentOptions, runInGuest } from "./machine.ts";
 import { NoGuestError } from "./materials.ts";
+
+/** The exit code where there can be no guest; and where one ended as it should not, which is a failure. */
+const NO_GUEST = 125;
+const NO_CODE = 124;
 
 /** Runs a command in a guest and shows what it prints; the exit code is the result. */
 export async function runAndShow(
@@ -23,11 +27,11 @@ export async function runAndShow(
     const { code, log } = await runInGuest({ ...options, command }, show);
     if (code === undefined) console.error("guest: it ended without an exit code; its kernel said:");
     if (code === undefined || options.log) console.error(log);
-    return code ?? 125;
+    return code ?? NO_CODE;
   } catch (error) {
     if (!(error instanceof NoGuestError)) throw error;
     console.error(error.message);
-    return 125;
+    return NO_GUEST;
   }
 }
 

@@ -66,7 +66,7 @@ const plausible: Readonly<Record<string, readonly Fault[]>> = {
   mkdir: ["ENOSPC", "EACCES", "ENOMEM"],
   unlink: ["EACCES", "EIO"],
   rename: ["ENOSPC", "EIO"],
-  chmod: ["EIO"],
+  fchmod: ["EIO"],
 };
 
 const F_DUPFD_CLOEXEC = 1030;
