@@ -90,6 +90,21 @@ guestTest("vmci versions: what was announced counts, and a version above the dri
   assertEquals(codeOf(() => device.negotiate(0xB0000)), "INVALID_ARGS");
 });
 
+guestTest("vmci versions: requests of other generations than the announced one are refused", () => {
+  const rows: [version: number, request: number, size: number][] = [
+    [0x90000, 0x7a5, 16],
+    [0x90000, 0x7a6, 40],
+    [0xA0000, 0x7a4, 32],
+    [0x80000, 0x7a9, 64],
+    [0xB0000, 0x7a9, 64],
+  ];
+  for (const [version, request, size] of rows) {
+    using device = announced(version);
+    device.unsafeRequest(INIT_CONTEXT, structure(8, [0, 4, 60]));
+    assertEquals(raw(device, request, structure(size)), "EINVAL", `${version.toString(16)} ${request.toString(16)}`);
+  }
+});
+
 guestTest("vmci versions: a context needs one that is not 0", () => {
   using device = announced(0);
   assertEquals(raw(device, INIT_CONTEXT, structure(8, [0, 4, 50])), "EINVAL");
@@ -121,6 +136,14 @@ guestTest("vmci contexts: the host's id is the kernel's, the reserved ones may b
   assertEquals([hypervisor.context, wellKnown.context], [0, 1]);
   using unnamed = VmciDevice.open();
   assertEquals(unnamed.initContext(), 17);
+});
+
+guestTest("vmci contexts: after the last id the first that is free follows", () => {
+  using _last = context(0xfffffffe);
+  using first = VmciDevice.open();
+  assertEquals(first.initContext({ context: 0xfffffffe }), 16);
+  using second = VmciDevice.open();
+  assertEquals(second.initContext({ context: 0xfffffffe }), 17);
 });
 
 guestTest("vmci contexts: ids that cannot be, unknown flags and a second context are refused", () => {

@@ -51,6 +51,9 @@ guestTest("vmci doorbells: to and from the well-known context", () => {
   device.ringDoorbell(theirs);
   wellKnown.ringDoorbell(mine);
   assertEquals([wellKnown.tryReceiveDoorbells(), device.tryReceiveDoorbells()], [[theirs], [mine]]);
+  using hypervisor = context(0);
+  hypervisor.ringDoorbell(mine);
+  assertEquals(device.tryReceiveDoorbells(), [mine]);
 });
 
 guestTest("vmci doorbells: 4096 of them, all rung, come in one go; too small a buffer leaves them", () => {
@@ -95,6 +98,30 @@ guestTest("vmci notify byte: a bad address is refused, and a closed device leave
   device.close();
   assertEquals(byte.pending, false);
   byte.close();
+});
+
+guestTest("vmci notify byte: it is the driver's after a fork, which the engine's own memory would not be", async () => {
+  using device = context(100);
+  using other = context(101);
+  const byte = device.notifyByte();
+  const page = new Uint8Array(new ArrayBuffer(8192));
+  const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(page));
+  const at = 4096 - Number(address % 4096n);
+  const request = structure(16, [0, 8, address + BigInt(at)]);
+  assertEquals([raw(other, SET_NOTIFY, request), int(request, 8)], [0, 0]);
+  other.send({ context: 101, resource: 7 }, 1, pattern(1));
+  assertEquals([byte.pending, page[at]], [false, 1]);
+  // A child of another user is forked, not spawned.
+  await new Deno.Command("true", { uid: 1001, gid: 1001 }).output();
+  page[at + 1] = 1;
+  other.tryReceive();
+  device.send({ context: 100, resource: 7 }, 1, pattern(1));
+  assertEquals(
+    [byte.pending, page[at]],
+    [true, 1],
+    "the driver has taken it back, in a page that is not here any more",
+  );
+  raw(other, SET_NOTIFY, structure(16));
 });
 
 guestTest("vmci watches: who may watch whom", () => {

@@ -9,7 +9,7 @@ import {
   VmciError,
 } from "@vmci/vmci/device";
 import { createMemfd } from "../../../ffi/memfd.ts";
-import { mapShared } from "../../../ffi/mapping.ts";
+import { type Mapping, mapShared } from "../../../ffi/mapping.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { guestTest } from "./support/guest.ts";
 import { codeOf, context, int, pattern, raw, structure } from "./support/raw.ts";
@@ -19,6 +19,14 @@ const ALLOC = 0x7a8;
 const DETACH = 0x7aa;
 const SMALL = { produceSize: 4096, consumeSize: 4096 };
 const MIB = 1 << 20;
+
+/** Memory that is shared, as a queue pair's must be. */
+function sharedMemory(size: number): Mapping {
+  const fd = createMemfd("hub", size);
+  const mapping = mapShared(fd, size);
+  closeDescriptor(fd);
+  return mapping;
+}
 
 /** Opens and closes a queue pair: the code of the error, or "opened". */
 function opening(device: VmciDevice, options: QueuePairOptions): string {
@@ -97,16 +105,47 @@ guestTest("vmci queue pairs: sizes, flags and memory that cannot be", () => {
   assertEquals(rawAllocate(device, { flags: 2 }), -2, "local");
   assertEquals(rawAllocate(device, { address: 0x10000n }), -3, "memory that is not there");
   assertEquals(rawAllocate(device, { resource: 0xffffffff }), -3, "the same, with a resource that the driver chooses");
-  const memory = new Uint8Array(new ArrayBuffer(queuePairMemorySize(4096, 4096) + 8192));
-  const skew = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory)) % 4096n);
-  const aligned = memory.subarray((4096 - skew) % 4096);
+  const mapping = sharedMemory(queuePairMemorySize(4096, 4096) + 4096);
+  assertEquals(rawAllocate(device, { address: mapping.address, pages: 1 }), -2, "too few pages for two headers");
+  const aligned = new Uint8Array(mapping.buffer);
   assertEquals(opening(device, { ...SMALL, memory: aligned }), "opened");
+  assertEquals(opening(device, { ...SMALL, memory: aligned.subarray(4096) }), "opened");
   assertEquals(opening(device, { ...SMALL, memory: aligned.subarray(8) }), "NOT_PAGE_ALIGNED");
   assertEquals(opening(device, { ...SMALL, memory: aligned.subarray(0, 4 * 4096 - 1) }), "INVALID_SIZE");
   const resizable = new Uint8Array(new ArrayBuffer(65536, { maxByteLength: 65536 }));
   assertEquals(opening(device, { ...SMALL, memory: resizable }), "INVALID_SIZE");
   assertEquals(opening(device, { ...SMALL, memory: null }), "INVALID_ARGS");
+  const own = new Uint8Array(new ArrayBuffer(65536));
+  const skew = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(own)) % 4096n);
+  assertEquals(opening(device, { ...SMALL, memory: own.subarray((4096 - skew) % 4096) }), "INVALID_ARGS");
+  mapping.close();
 });
+
+guestTest(
+  "vmci queue pairs: the driver looks neither at an address' alignment nor tells which resource it chose",
+  () => {
+    const mapping = sharedMemory(queuePairMemorySize(4096, 4096) + 4096);
+    {
+      using device = context(100);
+      assertEquals(rawAllocate(device, { address: mapping.address + 8n, pages: 2 }), 0);
+      const detach = structure(16, [0, 4, 100], [4, 4, 70000]);
+      assertEquals([raw(device, DETACH, detach), int(detach, 8)], [0, 0]);
+      const chosen = structure(
+        56,
+        [0, 4, 100],
+        [4, 4, 0xffffffff],
+        [8, 4, 2],
+        [16, 8, 4096],
+        [24, 8, 4096],
+        [32, 8, mapping.address],
+        [40, 8, 4],
+        [52, 4, 0xB0000],
+      );
+      assertEquals([raw(device, ALLOC, chosen), int(chosen, 48), int(chosen, 4)], [0, 0, -1]);
+    }
+    mapping.close();
+  },
+);
 
 guestTest("vmci queue pairs: no other context can attach to one that has its memory", () => {
   using device = context(100);
@@ -141,9 +180,7 @@ function hub(peer?: number): { device: VmciDevice; made: QueuePair } & Disposabl
 guestTest("vmci queue pairs: contexts meet on the well-known context's, in memory they share themselves", async () => {
   using both = hub();
   const { device, made } = both;
-  const fd = createMemfd("hub", queuePairMemorySize(4096, 4096));
-  const mapping = mapShared(fd, queuePairMemorySize(4096, 4096));
-  closeDescriptor(fd);
+  const mapping = sharedMemory(queuePairMemorySize(4096, 4096));
   const memory = new Uint8Array(mapping.buffer);
   using first = context(100);
   const pair = first.openQueuePair({ ...SMALL, handle: made.handle, peer: 1, attach: true, memory });
@@ -179,6 +216,43 @@ guestTest("vmci queue pairs: another size is a mismatch, and one that closes is 
     handle: made.handle,
     context: 100,
   });
+});
+
+guestTest("vmci queue pairs: the death of who is attached is told", async () => {
+  using both = hub();
+  const { device, made: { handle } } = both;
+  const options = { ...SMALL, handle, peer: 1, attach: true };
+  const program = `import { VmciDevice } from ${JSON.stringify(import.meta.resolve("@vmci/vmci/device"))};
+    const device = VmciDevice.open();
+    device.initContext({ context: 100, exact: true });
+    device.openQueuePair(${JSON.stringify(options)});
+    await new Promise((resolve) => setTimeout(resolve, 100000));`;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--no-check",
+      "--no-lock",
+      "--cached-only",
+      `data:text/javascript,${encodeURIComponent(program)}`,
+    ],
+  }).spawn();
+  try {
+    assertEquals(await device.nextEvent({ timeout: 60000 }), { type: "peer-attached", handle, context: 100 });
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+  }
+  assertEquals(await device.nextEvent({ timeout: 60000 }), { type: "peer-detached", handle, context: 100 });
+});
+
+guestTest("vmci queue pairs: the hypervisor's id can be a hub too, and is told nothing", () => {
+  using device = context(0, { version: 0xA0000 });
+  const handle = { context: 0, resource: 80001 };
+  device.openQueuePair({ ...SMALL, handle, memory: null });
+  using first = context(100);
+  assertEquals(opening(first, { ...SMALL, handle, peer: 0, attach: true }), "opened");
+  assertEquals(device.tryNextEvent(), undefined);
 });
 
 guestTest("vmci queue pairs: one that was made for another peer is not to be had", () => {

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { VmciError } from "@vmci/vmci/device";
+import { listenVsock, VmciError } from "@vmci/vmci/device";
 import { guestTest } from "./support/guest.ts";
 import { context, pattern } from "./support/raw.ts";
 
@@ -149,3 +149,34 @@ guestTest("vmci streams: this side's device closes, and the host reads the end",
   assertEquals((await pending).code, "INVALID_RESOURCE");
   assertEquals(await host.read(new Uint8Array(1)).catch(() => null), null);
 });
+
+guestTest("vmci streams: the host sees what is written before it is told", async () => {
+  using device = context(100);
+  using listener = listenVsock({ port: 6006 });
+  const accepted = listener.accept();
+  using stream = await device.connect({ port: 6006, timeout: 60000 });
+  using host = await accepted;
+  stream.queuePair.signals = {};
+  await stream.write(pattern(10));
+  const bytes = new Uint8Array(20);
+  assertEquals(await host.read(bytes, { timeout: 5000 }), 10);
+  assertEquals(bytes.subarray(0, 10), pattern(10));
+});
+
+guestTest(
+  "vmci streams: an echo ends well when the host has closed, and there is nobody to be told of its end",
+  async () => {
+    using device = context(100);
+    const listener = sockets.listen({ transport: "vsock", cid: ANY, port: 6007 });
+    const accepted = listener.accept();
+    using stream = await device.connect({ port: 6007, timeout: 60000 });
+    const host = await accepted;
+    listener.close();
+    const echo = stream.readable.pipeTo(stream.writable);
+    await host.write(pattern(10));
+    const bytes = new Uint8Array(20);
+    assertEquals(await host.read(bytes), 10);
+    host.close();
+    await echo;
+  },
+);

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { listenVsockDatagram, localVsockContext, VmciError, vsockFamily, vsockVersion } from "@vmci/vmci/device";
 import { guestTest } from "./support/guest.ts";
+import { HostSocket } from "./support/host_socket.ts";
 import { codeOf, codeOfAsync, context } from "./support/raw.ts";
 
 const HOST = 2;
@@ -57,6 +58,18 @@ guestTest("vsock datagrams: too small a buffer loses nothing", async () => {
   assertEquals([text(payload), payload.buffer], ["hello", buffer.buffer]);
 });
 
+guestTest("vsock datagrams: what was too large for one who waits is another's who waits too", async () => {
+  using a = listenVsockDatagram({ port: 7000 });
+  const waiting = a.receive(undefined, { timeout: 20000 });
+  const small = a.receive(new Uint8Array(1), { timeout: 20000 }).catch((error) => error.code);
+  a.trySend(bytes("hello"), { cid: HOST, port: 7000 });
+  assertEquals(codeOf(() => a.tryReceive(new Uint8Array(1))), "NO_MEM");
+  assertEquals(text((await waiting)[0]), "hello");
+  a.trySend(bytes("again"), { cid: HOST, port: 7000 });
+  assertEquals(await small, "NO_MEM");
+  assertEquals(text(a.tryReceive()![0]), "again");
+});
+
 guestTest("vsock datagrams: where none can go", () => {
   using device = context(201);
   using a = listenVsockDatagram({ port: 7000 });
@@ -80,6 +93,33 @@ guestTest("vsock datagrams: which addresses can be had", () => {
   assertEquals(code(202, 7002), "INVALID_ARGS");
   assertEquals(code(undefined, 1.5), "INVALID_ARGS");
   assertEquals(code(undefined, 1000), undefined);
+  assertEquals(code(undefined, 1), "DUPLICATE_ENTRY", "where the kernel handles the control of streams");
+});
+
+guestTest("vsock datagrams: the kernel's own error numbers, whatever the library thinks of them", () => {
+  using socket = new HostSocket();
+  const send = (context: number, port: number, size = 1) => socket.send({ context, port }, new Uint8Array(size));
+  assertEquals([send(1, socket.port), send(0, socket.port), send(4711, socket.port)], [-22, -22, -22]);
+  assertEquals(send(HOST, 7999), -113);
+  assertEquals([send(HOST, socket.port, 69609), send(HOST, socket.port, 69608)], [-90, 69608]);
+  const device = context(206);
+  for (let i = 0; i < 2; i++) assertEquals(send(206, 1, 60000), 60000);
+  assertEquals(send(206, 1, 60000), -105);
+  device.close();
+});
+
+guestTest("vsock datagrams: looking without taking, a length that is not told, and a fixed destination", () => {
+  const PEEK = 2;
+  const TRUNC = 0x20;
+  using a = new HostSocket();
+  using b = new HostSocket();
+  b.connect({ context: HOST, port: a.port });
+  for (const word of ["first", "second"]) assertEquals(b.send(undefined, bytes(word)), word.length);
+  assertEquals([1, 2].map(() => text(a.receive(100, PEEK)!.payload)), ["first", "first"]);
+  assertEquals(text(a.receive(2, PEEK | TRUNC)!.payload), "fi");
+  assertEquals(a.receive(2, TRUNC)?.payload.length, 2, "neither is the rest kept");
+  assertEquals(a.receive(), { from: { context: HOST, port: b.port }, payload: bytes("second") });
+  assertEquals(a.receive(), undefined);
 });
 
 guestTest("vsock datagrams: a context's full queue is the sender's error", () => {

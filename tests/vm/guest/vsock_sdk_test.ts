@@ -5,7 +5,7 @@ import { contextHandle, openVmci, PrivilegeFlags, type Vmci } from "@vmci/vmci";
 import { listenVsockDatagram } from "@vmci/vmci/device";
 import { guestTest } from "./support/guest.ts";
 import { NAMES, NameService, serveNames } from "./support/names.ts";
-import { codeOf, codeOfAsync } from "./support/raw.ts";
+import { codeOf, codeOfAsync, context } from "./support/raw.ts";
 
 const HOST = 2;
 const VM = 300;
@@ -83,6 +83,16 @@ guestTest("vsock sdk: what is not granted is refused at the receiver, who is tol
     handle: a.handle,
     source: b.handle,
   });
+});
+
+guestTest("vsock sdk: who claims a reserved id is not taken for the host itself", async () => {
+  using host = await openVmci({ device: "vsock:" });
+  using a = host.datagrams.create();
+  for (const id of [0, 1]) {
+    using claimant = context(id);
+    assertEquals(claimant.send({ context: HOST, resource: a.handle.resource }, 5, bytes("?")), 1);
+    assertEquals(a.tryReceive(), undefined, `${id}`);
+  }
 });
 
 guestTest("vsock sdk: shared memory is not to be had, and what is instead is said", async () => {
@@ -263,7 +273,11 @@ guestTest("vsock sdk: what cannot be opened says why", async () => {
   assertEquals(await open("/dev/vmci", 2), "INVALID_ARGS");
   assertEquals(await open("/dev/vmci,fast"), "INVALID_ARGS");
   using taken = await openVmci({ device: "/dev/vmci", contextId: 302 });
+  const descriptors = () => Array.from(Deno.readDirSync("/proc/self/fd")).length;
+  const before = descriptors();
   assertEquals(await open("/dev/vmci", 302), "ALREADY_EXISTS");
+  assertEquals(await open("/dev/vmci", 2), "INVALID_ARGS");
+  assertEquals(descriptors(), before);
   assertEquals(taken.device, "/dev/vmci");
   using other = await openVmci({ device: "/dev/vmci" });
   assert(other.contextId >= 16);
@@ -323,6 +337,36 @@ guestTest("vsock sdk: a killed program's name and way are gone", async () => {
   assertEquals(codeOf(() => mine.sendTo(victim, bytes("?"))), "INVALID_ARGS");
   mine.close();
   await told;
+});
+
+guestTest("vsock sdk: a killed context is gone for who sends to it", async () => {
+  await using both = await parties();
+  const { host } = both;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", "--no-lock", "--cached-only", "-", NAMES],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(bytes(`
+    import { openVmci } from "/app/mod.ts";
+    const vmci = await openVmci({ device: "/dev/vmci,${NAMES}", contextId: 303 });
+    const endpoint = vmci.datagrams.create();
+    vmci.access.addClientPrivileges(endpoint.handle, vmci.access.publicGroup, { allow: ["DG_SEND"] });
+    console.log(endpoint.handle.resource);
+    await endpoint.receive();
+    console.log("received");
+    setInterval(() => {}, 1000);`));
+  await writer.close();
+  const reader = child.stdout.getReader();
+  const victim = { context: 303, resource: Number(text((await reader.read()).value!)) };
+  using mine = host.datagrams.create();
+  mine.sendTo(victim, bytes("hello"));
+  assertEquals(text((await reader.read()).value!), "received\n");
+  child.kill("SIGKILL");
+  await child.status;
+  await reader.cancel();
+  assertEquals(codeOf(() => mine.sendTo(victim, bytes("?"))), "INVALID_ARGS");
 });
 
 /** A payload that says its number and whose length follows from it. */

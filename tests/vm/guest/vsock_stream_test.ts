@@ -11,6 +11,8 @@ import {
   type VsockConnType,
   type VsockOptionName,
 } from "@vmci/vmci/device";
+import { interposeLibc, setErrno } from "../../../ffi/libc.ts";
+import { withFailures } from "../../ffi/support.ts";
 import { guestTest } from "./support/guest.ts";
 import { codeOf, codeOfAsync, context, pattern } from "./support/raw.ts";
 
@@ -63,6 +65,10 @@ guestTest("vsock streams: without a transport, listening works and connecting sa
   const error = await assertRejects(() => connectVsock({ cid: LOCAL, port: 8000 }), VmciError);
   assertEquals([error.code, (error.cause as { code: string }).code], ["UNAVAILABLE", "ENODEV"]);
   assert(error.message.includes("modprobe vsock_loopback"));
+  using packets = listenVsock({ port: 8001, type: "seqpacket" });
+  assertEquals(packets.addr.port, 8001);
+  const neither = await assertRejects(() => connectVsock({ cid: LOCAL, port: 8001, type: "seqpacket" }), VmciError);
+  assertEquals([neither.code, (neither.cause as { code: string }).code], ["UNAVAILABLE", "ENODEV"]);
   assertEquals(codeOf(() => listenVsock({ port: 8000 }).close()), "DUPLICATE_ENTRY");
 });
 
@@ -97,6 +103,57 @@ loopbackTest("vsock streams: over the loopback, messages keep their bounds", asy
   assertEquals(await server.read(buffer), null);
 });
 
+loopbackTest(
+  "vsock streams: over the loopback, the host's id leads here as well, and the peer has the loopback's",
+  async () => {
+    for (const type of ["stream", "seqpacket"] as const) {
+      using listener = listenVsock({ port: 8000, type });
+      const accepted = listener.accept();
+      using client = await connectVsock({ cid: 2, port: 8000, type, timeout: 5000 });
+      using server = await accepted;
+      await client.writeAll(bytes("hello"));
+      const buffer = new Uint8Array(10);
+      assertEquals(text(buffer.subarray(0, (await server.read(buffer))!)), "hello");
+      assertEquals([client.remoteAddr.cid, server.remoteAddr.cid], [2, LOCAL]);
+    }
+  },
+);
+
+loopbackTest("vsock streams: a large message comes whole, as a stream too", async () => {
+  const [client, server] = await pair("seqpacket", 8000);
+  using _client = client;
+  using _server = server;
+  const message = pattern(200_000);
+  const written = client.writeAll(message).then(() => client.closeWrite());
+  const chunks = await Array.fromAsync(server.readable);
+  await written;
+  assertEquals(chunks, [message]);
+});
+
+loopbackTest("vsock streams: whichever call fails that makes a connection, nothing of it stays open", async () => {
+  const open = () => Array.from(Deno.readDirSync("/proc/self/fd")).length;
+  using listener = listenVsock({ port: 8000 });
+  const calls = ["socket", "setsockopt", "connect", "getsockname", "getpeername"];
+  // What waits for the first connection stays open.
+  (await connectVsock({ cid: LOCAL, port: 8000, timeout: 5000 })).close();
+  (await listener.accept()).close();
+  for (const name of calls) {
+    const before = open();
+    interposeLibc((symbol, call) => symbol === name ? () => (setErrno(12), -1) : call);
+    const code = await codeOfAsync(() => connectVsock({ cid: LOCAL, port: 8000, timeout: 5000 }));
+    interposeLibc(undefined);
+    assertEquals([code, open()], ["NO_MEM", before], name);
+    // It may have come to a connection.
+    while (await codeOfAsync(async () => (await listener.accept({ timeout: 50 })).close()) !== "TIMEOUT");
+  }
+  for (const name of ["accept4_from", "getsockname"]) {
+    using _client = await connectVsock({ cid: LOCAL, port: 8000, timeout: 5000 });
+    const before = open();
+    const code = await codeOfAsync(() => withFailures(name, 12, 1, () => listener.accept({ timeout: 5000 })));
+    assertEquals([code, open()], ["NO_MEM", before], name);
+  }
+});
+
 loopbackTest("vsock streams: what a connection meets", async () => {
   const connect = (options: { cid: number; port: number; type?: VsockConnType; timeout?: number }) =>
     codeOfAsync(async () => (await connectVsock(options)).close());
@@ -106,6 +163,9 @@ loopbackTest("vsock streams: what a connection meets", async () => {
   // To a context of the driver: streams only, and nobody answers for it.
   assertEquals(await connect({ cid: 210, port: 1, type: "seqpacket" }), "UNAVAILABLE");
   assertEquals(await connect({ cid: 210, port: 1, timeout: 20 }), "TIMEOUT");
+  // The kernel's own patience.
+  const unanswered = await assertRejects(() => connectVsock({ cid: 210, port: 1 }), VmciError);
+  assertEquals([unanswered.code, (unanswered.cause as { code: string }).code], ["TIMEOUT", "ETIMEDOUT"]);
   const controller = new AbortController();
   const aborted = connectVsock({ cid: 210, port: 1, signal: controller.signal });
   controller.abort(new RangeError("enough"));

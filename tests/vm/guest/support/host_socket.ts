@@ -13,6 +13,7 @@ function open() {
     bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
     sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
     recvfrom: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
+    connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
     getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     __errno_location: { parameters: [], result: "pointer" },
@@ -43,19 +44,25 @@ export class HostSocket implements Disposable {
     this.port = decode(name).port;
   }
 
-  /** Sends; an error number is the negative result. */
-  send(to: SocketAddress, payload: Uint8Array<ArrayBuffer>): number {
+  /** Sends, where it is connected to without an address; an error number is the negative result. */
+  send(to: SocketAddress | undefined, payload: Uint8Array<ArrayBuffer>): number {
     const size = BigInt(payload.length);
-    const sent = Number(this.#libc.sendto(this.#fd, payload, size, MSG_DONTWAIT, encode(to), 16));
+    const [name, length] = to === undefined ? [null, 0] : [encode(to), 16];
+    const sent = Number(this.#libc.sendto(this.#fd, payload, size, MSG_DONTWAIT, name, length));
     return sent < 0 ? -this.#errno() : sent;
   }
 
-  /** The next datagram, if there is one. */
-  receive(): { from: SocketAddress; payload: Uint8Array<ArrayBuffer> } | undefined {
-    const bytes = new Uint8Array(69632);
+  /** Says where it sends to from now on. */
+  connect(to: SocketAddress): void {
+    this.#assert(this.#libc.connect(this.#fd, encode(to), 16), "connect");
+  }
+
+  /** The next datagram, if there is one: so many bytes of it at most, and with more flags. */
+  receive(most = 69632, flags = 0): { from: SocketAddress; payload: Uint8Array<ArrayBuffer> } | undefined {
+    const bytes = new Uint8Array(most);
     const name = new Uint8Array(16);
     const size = Number(
-      this.#libc.recvfrom(this.#fd, bytes, BigInt(bytes.length), MSG_DONTWAIT, name, new Uint32Array([16])),
+      this.#libc.recvfrom(this.#fd, bytes, BigInt(bytes.length), MSG_DONTWAIT | flags, name, new Uint32Array([16])),
     );
     return size < 0 ? undefined : { from: decode(name), payload: bytes.slice(0, size) };
   }
