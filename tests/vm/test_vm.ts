@@ -1,6 +1,7 @@
 /**
- * Runs the tests of the real devices, tests/vm/guest, in a guest. Arguments are files of that folder, or parts of their
- * names; without any, all are run. `--filter TEXT` goes to `deno test`.
+ * Runs the tests of the real devices, tests/vm/guest, in guests: two at once where there are two processors, for an
+ * emulated machine is slow, and each has a kernel of its own. Arguments are files of that folder, or parts of their names;
+ * without any, all are run. `--filter TEXT` goes to `deno test`.
  *
  *     deno task test:vm
  *     deno task test:vm vmci_datagram
@@ -12,6 +13,9 @@ import { runAndShow } from "./run.ts";
 
 const FOLDER = "tests/vm/guest";
 
+/** So many guests run at once; each has a gigabyte. */
+const MOST_GUESTS = 2;
+
 /** The test files whose names contain one of the parts, or all. */
 function testFiles(parts: readonly string[]): string[] {
   const names = [...Deno.readDirSync(new URL("guest/", import.meta.url))]
@@ -19,6 +23,26 @@ function testFiles(parts: readonly string[]): string[] {
     .filter((name) => name.endsWith("_test.ts"))
     .filter((name) => parts.length === 0 || parts.some((part) => `${FOLDER}/${name}`.includes(part)));
   return names.sort().map((name) => `${FOLDER}/${name}`);
+}
+
+/** Deals the files out, one to each guest in turn. */
+function deal(files: readonly string[], guests: number): string[][] {
+  return Array.from({ length: guests }, (_, guest) => files.filter((_, i) => i % guests === guest));
+}
+
+/**
+ * Runs test files in a guest.
+ *
+ * @returns The exit code of the tests, or of what kept them from being run.
+ */
+function runFiles(
+  files: readonly string[],
+  options: readonly string[],
+  show: (bytes: Uint8Array<ArrayBuffer>) => void,
+): Promise<number> {
+  // The types were checked before, and there is no network to fetch anything by.
+  const command = ["deno", "test", "--allow-all", "--no-check", "--no-lock", "--cached-only", "--unstable-vsock"];
+  return runAndShow([...command, "--v8-flags=--expose-gc", ...options, ...files], show);
 }
 
 if (import.meta.main) {
@@ -30,8 +54,17 @@ if (import.meta.main) {
     console.error(`guest: no test file in ${FOLDER} has one of these in its name: ${parts.join(" ")}`);
     Deno.exit(64);
   }
-  // The types were checked before, and there is no network to fetch anything by.
-  const command = ["deno", "test", "--allow-all", "--no-check", "--no-lock", "--cached-only", "--unstable-vsock"];
-  command.push("--v8-flags=--expose-gc", ...options, ...files);
-  Deno.exit(await runAndShow(command, (bytes) => Deno.stdout.writeSync(bytes)));
+  const shares = deal(files, Math.min(MOST_GUESTS, navigator.hardwareConcurrency, files.length));
+  // The first one is shown as it goes, the others in turn when they have ended.
+  const [first, ...others] = shares.map((share, i) => {
+    const output: Uint8Array<ArrayBuffer>[] = [];
+    const show = i === 0 ? (bytes: Uint8Array) => Deno.stdout.writeSync(bytes) : output.push.bind(output);
+    return { output, code: runFiles(share, options, show) };
+  });
+  const codes = [await first!.code];
+  for (const { output, code } of others) {
+    codes.push(await code);
+    for (const bytes of output) Deno.stdout.writeSync(bytes);
+  }
+  Deno.exit(codes.find((code) => code !== 0) ?? 0);
 }
