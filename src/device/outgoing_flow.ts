@@ -11,8 +11,11 @@ import { DATAGRAM_HEADER_SIZE } from "../limits.ts";
 import type { CarrierPort } from "./carrier.ts";
 import { type Frame, FrameKind, ReliableSender } from "./reliable.ts";
 
-/** Milliseconds of silence after which a receiver of numbered datagrams is taken for gone. */
-const PATIENCE = 5000;
+/**
+ * Milliseconds of silence after which a receiver of numbered datagrams is taken for gone. If it has ended the kernel says
+ * so at the next frame; a program that is only busy says nothing for as long as its event loop does not turn.
+ */
+const PATIENCE = 30_000;
 
 /** Milliseconds after which what found no room is tried again. */
 const ROOM_AGAIN = 5;

@@ -53,6 +53,9 @@ const types: Readonly<Record<VsockType, number>> = {
   seqpacket: SocketType.SEQPACKET,
 };
 
+/** Closes the sockets that a program forgot. */
+const forgotten = new FinalizationRegistry<number>((fd) => closeDescriptor(fd));
+
 /** A socket's descriptor with what belongs to it; what the classes below share. */
 export class VsockHandle {
   /** The descriptor. */
@@ -67,6 +70,7 @@ export class VsockHandle {
     this.fd = fd;
     this.family = family;
     this.waits = new SocketWaits(fd);
+    forgotten.register(this, fd, this);
   }
 
   /** Makes a socket. */
@@ -118,6 +122,7 @@ export class VsockHandle {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    forgotten.unregister(this);
     this.waits.failAll((subject) =>
       new VmciError("INVALID_RESOURCE", { ...subject, reason: "the socket was closed meanwhile" })
     );

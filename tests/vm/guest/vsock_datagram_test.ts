@@ -1,7 +1,14 @@
 /** Datagram sockets of the host: who reaches whom, what is refused and how, what is lost. */
 
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
-import { listenVsockDatagram, localVsockContext, VmciError, vsockFamily, vsockVersion } from "@vmci/vmci/device";
+import {
+  listenVsockDatagram,
+  localVsockContext,
+  VmciError,
+  type VsockDatagramSocket,
+  vsockFamily,
+  vsockVersion,
+} from "@vmci/vmci/device";
 import { guestTest } from "./support/guest.ts";
 import { HostSocket } from "./support/host_socket.ts";
 import { codeOf, codeOfAsync, context } from "./support/raw.ts";
@@ -46,6 +53,19 @@ guestTest("vsock datagrams: a payload has 0 to 69608 bytes", async () => {
   assertEquals((await a.receive())[0].length, 0);
   assertEquals((await a.receive())[0], largest);
   assertEquals(codeOf(() => a.trySend(new Uint8Array(69609), { cid: HOST, port: 7000 })), "INVALID_ARGS");
+});
+
+guestTest("vsock: a socket that is forgotten is closed, and its port is free", async () => {
+  let forgotten: VsockDatagramSocket | undefined = listenVsockDatagram({ port: 7001 });
+  const port = forgotten.addr.port;
+  forgotten = undefined;
+  const isTaken = () => codeOf(() => listenVsockDatagram({ port }).close()) === "DUPLICATE_ENTRY";
+  // The collector may take its time to say so.
+  for (let i = 0; i < 100 && isTaken(); i++) {
+    (globalThis as unknown as { gc(): void }).gc();
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  assertEquals([isTaken(), forgotten], [false, undefined]);
 });
 
 guestTest("vsock datagrams: too small a buffer loses nothing", async () => {
