@@ -103,6 +103,7 @@ export function bars(rows: readonly Result[]): Bar[] {
     ["openVmci, again in a process: at most 15x", atMost("control/open-again", "rtt/deno-unix", 15)],
     ["openVmci, first in a process: about 25 ms", time("control/open-process", 27.5e6)],
     ["openVmci, first on the machine: about 80 ms", time("control/open-machine", 88e6)],
+    ["... at most 2x a bare thread of Deno's", atMost("control/open-machine", "control/thread", 2)],
     ["allocated a datagram, own buffer: nothing", count(worst(hot.map(value), Math.max), ALLOCATION_NOISE, "B")],
     ["idle, 100 parked receivers: no wake-ups", count(value("idle/parked"), WAKE_UP_NOISE, "a second")],
     ...Object.keys(OPERATIONS).map((operation): [string, Check] => [

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Worker } from "node:worker_threads";
 import { contextHandle, type DatagramEndpoint, type Handle, openVmci, type Vmci } from "../../mod.ts";
 import { summarize, type Summary } from "../../src/cli/bench_measure.ts";
 import { type Job, payloadOf, type Ready, say, stay } from "./part.ts";
@@ -24,6 +25,17 @@ export async function open({ directory }: Job): Promise<void> {
   const vmci = await openVmci({ device: directory });
   const took = performance.now() - start;
   await vmci[Symbol.asyncDispose]();
+  say(took * 1e6);
+}
+
+/** Measures how long Deno takes for a thread that does nothing, of the kind that the broker runs in. */
+export async function thread(): Promise<void> {
+  const script = 'data:text/javascript,import{parentPort}from"node:worker_threads";parentPort.postMessage(0)';
+  const start = performance.now();
+  const worker = new Worker(new URL(script), { env: {} });
+  await new Promise((resolve) => worker.once("message", resolve));
+  const took = performance.now() - start;
+  await worker.terminate();
   say(took * 1e6);
 }
 

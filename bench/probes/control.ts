@@ -23,7 +23,7 @@ export const OPERATIONS: Readonly<Record<string, string>> = {
   "first-send": "the first sendTo() to a handle",
 };
 
-/** How many processes open a fabric for the first time, in each round. */
+/** How many processes do something for the first time, in each round. */
 const OPENINGS = 5;
 
 /** Handles that first datagrams go to. */
@@ -31,25 +31,34 @@ const ENDPOINTS = 150;
 
 /** All of them. */
 export function control(world: World): Probe[] {
-  const opening = (id: string, title: string, joined: boolean): Probe => ({
-    rows: [{ id, title, unit: "time" }],
+  const first = (row: Omit<Row, "unit">, part: string, joined: boolean): Probe => ({
+    rows: [{ ...row, unit: "time" }],
     async measure() {
       const once = async () => {
         await using directory = await world.directory();
         const job = world.job(directory.path, { count: 1 });
         await using holder = joined ? world.part("control", "holder", job) : undefined;
         await holder?.ready();
-        await using party = world.part("control", "open", job);
+        await using party = world.part("control", part, job);
         return await party.line() as number;
       };
       const times: number[] = [];
       while (times.length < OPENINGS) times.push(await once());
-      return { [id]: { value: median(times) } };
+      return { [row.id]: { value: median(times) } };
     },
   });
   return [
-    opening("control/open-machine", "openVmci, first on the machine: starts the broker", false),
-    opening("control/open-process", "openVmci, first in a process", true),
+    first({ id: "control/thread", title: "Deno: a node:worker_threads Worker that does nothing" }, "thread", false),
+    first(
+      {
+        id: "control/open-machine",
+        title: "openVmci, first on the machine: starts the broker",
+        baseline: "control/thread",
+      },
+      "open",
+      false,
+    ),
+    first({ id: "control/open-process", title: "openVmci, first in a process" }, "open", true),
     {
       rows: operationRows("control", (operation) => OPERATIONS[operation]!, () => "rtt/deno-unix"),
       async measure() {
