@@ -83,6 +83,8 @@ const report = what === "descriptors"
   : limited(RLIMIT_AS, addresses() + 2 ** 27, () => starve(2 ** 24));
 // The addresses of what was closed are given back only much later.
 report.after = failure(() => vmci.sharedMemory.create(4096).detach());
+// A broker closes what it does not need any more after it has answered, and before it answers again.
+goesOn();
 report.leftOpen = Math.max(0, open() - before);
 await vmci[Symbol.asyncDispose]();
 console.log(JSON.stringify(report));
