@@ -146,6 +146,12 @@ const processSymbols = {
   sched_yield: { parameters: [], result: "i32" },
 } as const;
 
+/** What a process may have; apart, since only a broker asks. */
+const limitSymbols = {
+  // int prlimit(pid_t pid, int resource, const struct rlimit *_Nullable new_limit, struct rlimit *_Nullable old_limit);
+  prlimit: { parameters: ["i32", "i32", "buffer", "buffer"], result: "i32" },
+} as const;
+
 /** Sockets whose peers have addresses that are read and written. */
 const addressSymbols = {
   // ssize_t sendto(int sockfd, const void *buf, size_t len, int flags, const struct sockaddr *addr, socklen_t addrlen);
@@ -203,6 +209,7 @@ const groups: readonly Deno.ForeignLibraryInterface[] = [
   fileSymbols,
   pathSymbols,
   processSymbols,
+  limitSymbols,
   addressSymbols,
   deviceSymbols,
   pollSymbols,
@@ -218,6 +225,7 @@ export type Libc = Deno.DynamicLibrary<
   & typeof fileSymbols
   & typeof pathSymbols
   & typeof processSymbols
+  & typeof limitSymbols
   & typeof addressSymbols
   & typeof deviceSymbols
   & typeof pollSymbols

@@ -58,6 +58,17 @@ Deno.test("quota: resources kept by announcing tickets of what was destroyed", (
     ).length;
   assertEquals(accepted <= 4, true);
 });
+Deno.test("quota: regions kept by announcing tickets", () => {
+  const b = make({ quota: { ...DEFAULT_QUOTA, regions: 3 } });
+  const { c } = hello(b);
+  const size = { size: 1, creatorOnly: false };
+  const made = () => ask(b, c, "create_region", size, [{}]).result;
+  const had = [made(), made(), made()];
+  for (const { handle } of had) ask(b, c, "detach", { handle });
+  for (let i = 0; i < 3; i++) made();
+  const again = { type: "SHAREDMEM", ...size, ...had[0] };
+  assertEquals(ask(b, c, "announce_resource", again, [{}]).result, { accepted: false });
+});
 Deno.test("quota: clients", () => {
   const b = make();
   const said = [];

@@ -13,6 +13,7 @@ const QUOTA: Quota = {
   contexts: 3,
   clients: 3,
   resources: 6,
+  regions: 3,
   regionBytes: 4 * 4096,
   attachments: 5,
   lanes: 4,

@@ -470,6 +470,10 @@ const reaching: Readonly<Record<keyof Quota, (world: BrokerWorld) => () => unkno
     let made = 0;
     return () => client[makers[made++ % 3]!]();
   },
+  regions: (world) => {
+    const client = world.join();
+    return () => client.region();
+  },
   regionBytes: (world) => {
     const client = world.join();
     return () => client.region(4097);
@@ -517,7 +521,9 @@ describe("broker: quotas", () => {
   }
 
   it("what is given back can be had again", () => {
-    const world = new BrokerWorld({ quotas: { resources: 1, names: 1, attachments: 1, watches: 1, grants: 1 } });
+    const world = new BrokerWorld({
+      quotas: { resources: 1, regions: 1, names: 1, attachments: 1, watches: 1, grants: 1 },
+    });
     const client = world.join();
     for (let i = 0; i < 3; i++) {
       const handle = client.region();
@@ -865,6 +871,18 @@ describe("broker: recovery", () => {
     assertEquals(world.medium.held, []);
     world.deliver(world.broker.endRecovery());
     assertEquals(world.names().map(({ name }) => name), ["vmci public group"]);
+  });
+
+  it("a region is made or refused at once, and what was handed in for a refused one goes back", () => {
+    const world = new BrokerWorld({ quotas: { regions: 1 }, survivors: survivors(SLOT) });
+    const asker = world.join(VM);
+    assertEquals(asker.region().context, VM);
+    const share = world.medium.share("region", 4096);
+    const reason = asker.refused("NO_RESOURCES", "create_region", { size: 4096, creatorOnly: false }, [share]);
+    assertEquals([reason, share.released], ["context 16 has its quota of 1 regions", 1]);
+    assertEquals(world.medium.held, ["attention", "region"]);
+    asker.leave();
+    assertEquals(world.medium.held, []);
   });
 
   it("what a client has is taken back with its names, grants and members", () => {

@@ -43,7 +43,6 @@ export interface Outcome {
 interface Deferred {
   readonly client: Client;
   readonly request: CheckedRequest;
-  readonly shares: Share[];
 }
 
 /** So many requests of one client may be put off: who waits for each reply has one, and perhaps some that it gave up. */
@@ -68,6 +67,8 @@ const neverDeferred: ReadonlySet<Operation> = new Set<Operation>([
   "announce_lane",
   "announce_peers",
   "announced",
+  // Whatever others announce, it would not be allowed then.
+  "create_region",
   "subscribe",
   "watch_names",
   "unwatch_names",
@@ -155,9 +156,7 @@ export class Broker {
   /** A connection ended: all that its client had goes. */
   disconnect(client: Client): Outcome {
     return this.#step(() => {
-      const deferred = Map.groupBy(this.#deferred, (deferred) => deferred.client === client);
-      this.#deferred = deferred.get(false) ?? [];
-      for (const { shares } of deferred.get(true) ?? []) this.#fabric.spent.push(...shares);
+      this.#deferred = this.#deferred.filter((deferred) => deferred.client !== client);
       removeClient(this.#fabric, client);
     });
   }
@@ -206,7 +205,7 @@ export class Broker {
       return this.#refuse(client, request.id, refusal("NO_ACCESS", "an observer only looks"), request);
     }
     const deferrable = this.recovering && !neverDeferred.has(request.op);
-    if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request, shares);
+    if (deferrable && needsEverything.has(request.op)) return this.#defer(client, request);
     fabric.replyShares = [];
     try {
       const handler = handlers[request.op] as (
@@ -220,27 +219,24 @@ export class Broker {
       const message = { id: request.id, result };
       fabric.outgoing.push({ to: client, kind, message, shares: fabric.replyShares, request });
     } catch (error) {
-      if (deferrable && error instanceof VmciError) return this.#defer(client, request, shares);
+      if (deferrable && error instanceof VmciError) return this.#defer(client, request);
       this.#refuse(client, request.id, error, request);
     }
   }
 
-  #defer(client: Client, request: CheckedRequest, shares: Share[]): void {
+  #defer(client: Client, request: CheckedRequest): void {
     const mine = this.#deferred.filter((deferred) => deferred.client === client).length;
     if (mine >= MOST_DEFERRED) {
       const reason = `${mine} of your requests wait until all have announced what they had`;
       return this.#refuse(client, request.id, refusal("NO_RESOURCES", reason), request);
     }
-    // What belongs to no request is not kept for it.
-    this.#deferred.push({ client, request, shares: shares.splice(0, request.op === "create_region" ? 1 : 0) });
+    // No request that a share belongs to is ever put off.
+    this.#deferred.push({ client, request });
   }
 
   /** Nothing is expected any more: what was put off can be answered. */
   #answerDeferred(): void {
-    for (const { client, request, shares } of this.#deferred.splice(0)) {
-      this.#answer(client, request, shares);
-      this.#fabric.spent.push(...shares);
-    }
+    for (const { client, request } of this.#deferred.splice(0)) this.#answer(client, request, []);
   }
 
   #refuse(client: Client, id: number, error: unknown, request?: CheckedRequest): void {

@@ -163,7 +163,8 @@ export interface BrokerMedium {
   /**
    * Checks that a share is what its creator says.
    *
-   * @throws {VmciError} INVALID_ARGS when it has another size, or its writers are others than it says.
+   * @throws {VmciError} INVALID_ARGS when it has another size, or its writers are others than it says; NO_RESOURCES when
+   * the broker cannot keep it and still serve others.
    */
   checkRegion(share: Share, size: number, access: RegionAccess): void;
   /** Checks that a share is one word that only its maker can write. */

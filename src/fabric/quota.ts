@@ -12,6 +12,8 @@ export interface Quota {
   readonly clients: number;
   /** Endpoints, regions and groups of one context. */
   readonly resources: number;
+  /** Regions of one context: the broker holds a descriptor for each. */
+  readonly regions: number;
   /** Bytes of all regions of one context, in whole pages. */
   readonly regionBytes: number;
   /** Attachments of one context. */
@@ -31,6 +33,7 @@ export const DEFAULT_QUOTA: Quota = Object.freeze({
   contexts: 4096,
   clients: 4096,
   resources: 65536,
+  regions: 1024,
   regionBytes: 8 * 2 ** 30,
   attachments: 65536,
   lanes: 4096,

@@ -1,10 +1,11 @@
 /** Clients that lie: the broker and everybody else go on as if they were not there. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { closeDescriptor } from "../../ffi/descriptor.ts";
 import { errno, libc, SystemError } from "../../ffi/libc.ts";
+import { addSeals, createMemfd, Seal } from "../../ffi/memfd.ts";
 import { connectSeqpacket, PacketSocket, waitReadable } from "../../ffi/unix_socket.ts";
-import { contextHandle } from "../../mod.ts";
+import { contextHandle, openVmci } from "../../mod.ts";
 import { House } from "../support/house.ts";
 import { RawClient } from "../support/raw_client.ts";
 import { attack, HonestPair } from "./hostile_support/hostile_clients.ts";
@@ -36,6 +37,11 @@ async function withstands(body: (house: House, pair: HonestPair) => void | Promi
   }
   assertEquals([descriptors(house), known(house.main)], [before, knew]);
   house.entries();
+}
+
+/** Lets another process have so many descriptors. */
+function limitDescriptors(pid: number, limit: number): void {
+  assertEquals(libc.prlimit(pid, 7, new BigUint64Array([BigInt(limit), BigInt(limit)]), null), 0);
 }
 
 /** Sends bytes as no honest client can: of any number, none included. */
@@ -114,6 +120,34 @@ Deno.test("hostile clients: one that never reads what it is handed is dropped, a
     // What a process may have open is as a rule 1024.
     assert(most < 800, `${most} descriptors were open`);
     assert(gone !== undefined, "it was never dropped, nor the other one refused");
+  });
+});
+
+Deno.test("hostile clients: one that makes regions until no more are kept leaves descriptors for others", async () => {
+  await withstands(async (house, { to }) => {
+    const memory = createMemfd("region", 4096);
+    addSeals(memory, Seal.SHRINK | Seal.GROW | Seal.SEAL);
+    const make = (raw: RawClient) => raw.ask("create_region", { size: 4096, creatorOnly: false }, [memory]).error;
+    {
+      using raw = new RawClient(house.socket(17));
+      raw.hello();
+      for (let made = 0; made < 1024; made++) assertEquals(make(raw), undefined);
+      assertEquals(make(raw)?.reason, "context 17 has its quota of 1024 regions");
+    }
+    limitDescriptors(house.daemon.pid, 256);
+    using raw = new RawClient(house.socket(17));
+    raw.hello();
+    let made = 0;
+    while (made < 300 && make(raw) === undefined) made++;
+    assert(made > 100 && made < 224, `${made} regions were kept`);
+    assertEquals(make(raw)?.code, "NO_RESOURCES");
+    assertStringIncludes(make(raw)!.reason, "the broker has few file descriptors left");
+    for (let newcomer = 0; newcomer < 3; newcomer++) {
+      using vmci = await openVmci({ device: house.socket(16) });
+      assertEquals(vmci.datagrams.sendTo(to.handle, new Uint8Array(4)), 4);
+      to.receiveSync(60_000);
+    }
+    closeDescriptor(memory);
   });
 });
 

@@ -118,6 +118,7 @@ export class BrokerModel {
     const own = this.resources.filter(({ owner }) => owner?.context === context);
     refuse(own.length >= this.quota.resources, "NO_RESOURCES");
     if (size === 0) return;
+    refuse(own.filter(({ type }) => type === "SHAREDMEM").length >= this.quota.regions, "NO_RESOURCES");
     const bytes = own.reduce((sum, resource) => sum + pages(resource.size), 0);
     refuse(bytes + pages(size) > this.quota.regionBytes, "NO_RESOURCES");
     refuse(this.#attachmentsOf(context) >= this.quota.attachments, "NO_RESOURCES");

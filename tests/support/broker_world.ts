@@ -215,6 +215,7 @@ const LARGE: Quota = {
   contexts: 1000,
   clients: 1000,
   resources: 1000,
+  regions: 1000,
   regionBytes: 2 ** 40,
   attachments: 1000,
   lanes: 1000,

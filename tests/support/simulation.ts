@@ -60,6 +60,7 @@ const QUOTA: Quota = {
   contexts: 4,
   clients: 3,
   resources: 6,
+  regions: 3,
   regionBytes: 5 * 4096,
   attachments: 6,
   lanes: 5,

@@ -148,6 +148,7 @@ const NEVER_WAITS = new Set([
   "announce_lane",
   "announce_peers",
   "announced",
+  "create_region",
   "subscribe",
   "watch_names",
   "unwatch_names",
@@ -212,8 +213,7 @@ export class SimulationModel {
 
   /** How many shares the broker must hold. */
   get held(): number {
-    const waiting = this.#waiting.filter(({ request }) => request.op === "create_region").length;
-    return this.people.length + this.things.filter(({ type, owner }) => type === "SHAREDMEM" && owner).length + waiting;
+    return this.people.length + this.things.filter(({ type, owner }) => type === "SHAREDMEM" && owner).length;
   }
 
   // --- Steps ----------------------------------------------------------------------------------------------------------
@@ -719,7 +719,9 @@ export class SimulationModel {
     create_region: (person, { size, creatorOnly }, made) => {
       this.#mayCreate(person);
       const { context } = person;
-      const bytes = this.ownedIn(context).reduce((sum, it) => sum + pages(it.size), 0);
+      const own = this.ownedIn(context);
+      refuse(own.filter(({ type }) => type === "SHAREDMEM").length >= this.#quota(person).regions, "NO_RESOURCES");
+      const bytes = own.reduce((sum, it) => sum + pages(it.size), 0);
       refuse(bytes + pages(size) > this.#quota(person).regionBytes, "NO_RESOURCES");
       refuse(this.attachmentsIn(context) >= this.#quota(person).attachments, "NO_RESOURCES");
       return this.#create(person, "SHAREDMEM", made().handle!, size, creatorOnly);

@@ -36,6 +36,8 @@ export class Context {
   quota: Quota;
   /** How many resources its processes have. */
   resources = 0;
+  /** How many of them are regions. */
+  regions = 0;
   /** How many bytes their regions have, in whole pages. */
   regionBytes = 0;
   /** How many attachments they have. */

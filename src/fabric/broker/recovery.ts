@@ -51,7 +51,8 @@ export const recoveryHandlers: Handlers<
     if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
     if (!fits(fabric, context, "resources", 1)) return { accepted: false };
     if (type === "SHAREDMEM") {
-      if (!fits(fabric, context, "regionBytes", wholePages(args.size))) return { accepted: false };
+      const room = fits(fabric, context, "regions", 1) && fits(fabric, context, "regionBytes", wholePages(args.size));
+      if (!room) return { accepted: false };
       const region = announcedRegion(fabric, client, args, shares);
       if (region === undefined) return { accepted: false };
       own(fabric, client, region);
@@ -212,7 +213,7 @@ function roomFor({ quota }: Context, what: "grants" | "names", used: number): nu
 function fits(
   { recovering }: FabricState,
   context: Context,
-  what: "resources" | "regionBytes" | "attachments",
+  what: "resources" | "regions" | "regionBytes" | "attachments",
   more: number,
 ): boolean {
   const { quota } = context;
@@ -254,7 +255,6 @@ function announcedRegion(
   if (region.size !== args.size || region.writers !== writers(args)) return undefined;
   region.owner = client;
   region.share = shares.shift()!;
-  context.regionBytes += wholePages(args.size);
   return region;
 }
 

@@ -22,6 +22,8 @@ export const regionHandlers: Handlers<"create_region" | "query" | "attach" | "de
   create_region: (fabric, client, args, shares) => {
     const context = roomForResource(client);
     if (args.size < 1) fail("INVALID_SIZE", "a region has at least 1 byte");
+    const { regions } = context.quota;
+    if (context.regions >= regions) fail("NO_RESOURCES", `context ${context.id} has its quota of ${regions} regions`);
     const pages = wholePages(args.size);
     if (context.regionBytes + pages > context.quota.regionBytes) {
       fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.regionBytes} bytes of regions`);
@@ -32,7 +34,6 @@ export const regionHandlers: Handlers<"create_region" | "query" | "attach" | "de
     fabric.medium.checkRegion(share, args.size, writers(args));
     const handle = { context: context.id, resource: fabric.number() };
     const region = new Region(handle, context.id, client, shares.shift()!, args.size, writers(args));
-    context.regionBytes += pages;
     own(fabric, client, region);
     attach(client, region, 1);
     grantDefaults(fabric, region);

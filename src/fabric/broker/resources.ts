@@ -54,7 +54,11 @@ export function roomForResource(client: Client): Context {
 export function own(fabric: FabricState, client: Client, resource: Resource): void {
   fabric.resources.add(resource);
   client.resources.add(resource);
-  contextOf(client).resources++;
+  const context = contextOf(client);
+  context.resources++;
+  if (!(resource instanceof Region)) return;
+  context.regions++;
+  context.regionBytes += wholePages(resource.size);
 }
 
 /** Grants on a new resource what the policy grants on all. */
@@ -73,8 +77,13 @@ export function destroy(fabric: FabricState, resource: Resource): void {
   const users = new Set<Client>();
   for (const name of [...resource.names]) removeName(fabric, name, resource);
   if (owner !== undefined) {
+    const context = contextOf(owner);
     owner.resources.delete(resource);
-    contextOf(owner).resources--;
+    context.resources--;
+    if (resource instanceof Region) {
+      context.regions--;
+      context.regionBytes -= wholePages(resource.size);
+    }
   }
   if (resource instanceof Endpoint) {
     for (const [number, half] of fabric.halfLanes) {
@@ -100,7 +109,6 @@ export function destroy(fabric: FabricState, resource: Resource): void {
     }
   } else {
     for (const attached of resource.attachments.keys()) users.add(attached);
-    if (owner !== undefined) contextOf(owner).regionBytes -= wholePages(resource.size);
     if (resource.share !== undefined) fabric.spent.push(resource.share);
     resource.share = undefined;
   }

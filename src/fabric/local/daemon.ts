@@ -8,6 +8,7 @@
 import { VmciError } from "../../error.ts";
 import type { ContextId } from "../../handle.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { raiseDescriptorLimit } from "../../../ffi/process.ts";
 import { PacketSocket, seqpacketPair, waitReadable } from "../../../ffi/unix_socket.ts";
 import { Policy } from "../policy.ts";
 import type { Quota } from "../quota.ts";
@@ -86,6 +87,8 @@ export class FabricDaemon implements AsyncDisposable {
   static async #start(options: DaemonOptions): Promise<FabricDaemon> {
     const { directory, socket, contexts, quota, policy, audit } = options;
     if (policy !== undefined) Policy.parse(policy.text, policy.name);
+    // It holds descriptors for many.
+    raiseDescriptorLimit();
     using undo = new DisposableStack();
     const run = socket === undefined ? openDirectory(directory) : undefined;
     const state = run ?? RunDirectory.make(`${socket}.state`);

@@ -31,6 +31,7 @@ import { type Message, requestId, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
+import { isReserved } from "./descriptor_reserve.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
 import { NoticeQueue } from "./notice_queue.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
@@ -501,12 +502,14 @@ export class LocalServer {
   }
 }
 
-/** Duplicates of all, or `undefined` when there are no descriptors left for that. */
+/** Duplicates of all, to be kept for a while, or `undefined` when there are no descriptors left for that. */
 function duplicates(descriptors: readonly number[]): number[] | undefined {
   const copies: number[] = [];
   try {
     for (const fd of descriptors) copies.push(duplicate(fd));
-    return copies;
+    if (!copies.some(isReserved)) return copies;
+    copies.forEach(closeDescriptor);
+    return undefined;
   } catch (error) {
     copies.forEach(closeDescriptor);
     if (!(error instanceof SystemError)) throw error;
@@ -534,6 +537,11 @@ class LocalBrokerMedium implements BrokerMedium {
   checkRegion(share: Share, size: number, writers: RegionAccess): void {
     const wanted = writers === "creator" ? FIXED_SIZE_SEALS | Seal.FUTURE_WRITE : FIXED_SIZE_SEALS;
     this.#check("region", share as number, size, wanted);
+    if (!isReserved(share as number)) return;
+    throw new VmciError("NO_RESOURCES", {
+      operation: "keep memory",
+      reason: "the broker has few file descriptors left, and keeps them for those who connect and send",
+    });
   }
 
   checkAttention(share: Share): void {
