@@ -63,6 +63,23 @@ describe("broker: clients that do not answer or read", () => {
     asker.ask("ping", { handle, token: 1024 });
   });
 
+  it("only who was asked answers, and with him goes the question", () => {
+    const world = new BrokerWorld();
+    const [asker, asked, other] = [world.join(), world.join(VM), world.join(VM)];
+    const handle = asked.endpoint();
+    const answer = { client: asker.client.number, token: 1 };
+    other.ask("pong", answer);
+    asker.ask("ping", { handle, token: 1 });
+    assertEquals(other.refused("NO_ACCESS", "pong", answer), "somebody else was asked that");
+    assertEquals(asker.take("pong"), []);
+    for (const token of [1, 2, 2, 3]) asker.ask("ping", { handle, token });
+    asked.ask("pong", answer);
+    assertEquals(asker.take("pong").map(({ body }) => body.token), [1]);
+    assertEquals(asker.client.pings.size, 2);
+    asked.leave();
+    assertEquals(asker.client.pings.size, 0);
+  });
+
   it("who does not read is sent no more lanes by others, only by his own process", () => {
     const world = new BrokerWorld();
     const receiver = world.join(VM, {}, { pid: 77 });

@@ -24,8 +24,8 @@ export interface Person {
   readonly bells: Set<number>;
   /** The bells that it said it has, or got meanwhile; as long as it announces. */
   vouched: Set<number> | undefined;
-  /** What it asked by ping and nobody answered yet. */
-  readonly pings: Set<number>;
+  /** What it asked by ping and was not answered yet, and whom. */
+  pings: { readonly token: number; readonly asked: Person }[];
   readonly watches: Map<number, { readonly prefix: string; readonly exact: boolean }>;
 }
 
@@ -246,6 +246,7 @@ export class SimulationModel {
       this.#waiting = this.#waiting.filter((it) => it.person !== person);
       this.#halfLanes = this.#halfLanes.filter((it) => it.person !== person);
       this.#bereft = this.#bereft.filter((it) => it.person !== person);
+      for (const other of this.people) this.#drop(other.pings, ({ asked }) => asked === person);
       this.people = this.people.filter((it) => it !== person);
       for (const lane of this.lanes.filter(({ sender }) => sender === person)) this.#endLane(lane, "ended");
       for (const it of this.attachments.filter((it) => it.person === person)) this.#detach(it, it.count);
@@ -365,7 +366,7 @@ export class SimulationModel {
       subscribed: false,
       bells: new Set(),
       vouched: returns ? new Set() : undefined,
-      pings: new Set(),
+      pings: [],
       watches: new Map(),
     };
     this.people.push(person);
@@ -920,13 +921,17 @@ export class SimulationModel {
       const thing = this.#find(handle);
       refuse(thing === undefined, "NOT_FOUND");
       refuse(thing!.owner === undefined, "UNAVAILABLE");
-      person.pings.add(token);
+      person.pings = [...person.pings.filter((it) => it.token !== token), { token, asked: thing!.owner! }];
       this.#tell(thing!.owner!, "ping", { client: person.number, token });
       return { pid: thing!.owner!.pid };
     },
-    pong: (_person, { client, token }) => {
+    pong: (person, { client, token }) => {
       const asker = this.people.find((it) => it.number === client);
-      if (asker?.pings.delete(token)) this.#tell(asker, "pong", { token });
+      const question = asker?.pings.find((it) => it.token === token);
+      if (question === undefined) return {};
+      refuse(question.asked !== person, "NO_ACCESS");
+      this.#drop(asker!.pings, (it) => it === question);
+      this.#tell(asker!, "pong", { token });
       return {};
     },
 

@@ -79,14 +79,19 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
     if (resource.owner === undefined) fail("UNAVAILABLE", "no process stands behind it");
     demandReading(resource.owner, client);
     if (client.pings.size >= MOST_PINGS) fail("NO_RESOURCES", `${MOST_PINGS} of your questions are not answered yet`);
-    client.pings.add(args.token);
+    client.pings.set(args.token, resource.owner);
     fabric.notify(resource.owner, "ping", { client: client.number, token: args.token });
     return { pid: resource.owner.identity.pid };
   },
 
-  pong: (fabric, _client, args) => {
+  pong: (fabric, client, args) => {
     const asker = fabric.clients.get(args.client);
-    if (asker?.pings.delete(args.token)) fabric.notify(asker, "pong", { token: args.token });
+    const asked = asker?.pings.get(args.token);
+    // Who asked may have gone meanwhile.
+    if (asker === undefined || asked === undefined) return {};
+    if (asked !== client) fail("NO_ACCESS", "somebody else was asked that");
+    asker.pings.delete(args.token);
+    fabric.notify(asker, "pong", { token: args.token });
     return {};
   },
 };
@@ -100,6 +105,11 @@ export function removeClient(fabric: FabricState, client: Client): void {
   fabric.watching.delete(client);
   for (const [number, half] of fabric.halfLanes) {
     if (half.client === client) fabric.halfLanes.delete(number);
+  }
+  for (const { pings } of fabric.clients.values()) {
+    for (const [token, asked] of pings) {
+      if (asked === client) pings.delete(token);
+    }
   }
   for (const endpoint of client.lost) endpoint.lost.delete(client);
   for (const lane of [...client.outgoing]) endLane(fabric, lane, "ended");

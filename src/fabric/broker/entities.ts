@@ -72,8 +72,8 @@ export class Client {
   announcing = false;
   /** How many packets wait for it to read them, as the medium counts them. */
   unread = 0;
-  /** Its questions whether somebody turns his loop, that are not answered yet. */
-  readonly pings: Set<number> = new Set();
+  /** Its questions whether somebody turns his loop, that are not answered yet: of whom each was asked. */
+  readonly pings: Map<number, Client> = new Map();
   /** Whether it wants to know of contexts that go. */
   subscribed = false;
   /** Its attention word, to be handed to its peers. */
