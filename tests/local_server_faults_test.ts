@@ -3,23 +3,25 @@
  * the test takes its next step. So everything comes in one order, and what is counted is counted in between.
  */
 
-import { assertEquals, assertGreater, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertGreater, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { closeDescriptor } from "../ffi/descriptor.ts";
 import { interposeLibc, type LibcCall, setErrno, SystemError } from "../ffi/libc.ts";
 import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
 import { connectSeqpacket, listenSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
 import type { Handle, VmciError } from "../mod.ts";
 import type { BrokerThreadConfig } from "../src/fabric/local/broker_thread_config.ts";
+import { isSameProcess } from "../src/fabric/local/client_ledger.ts";
 import { LocalServer } from "../src/fabric/local/local_server.ts";
 import { decodeMessage, encodeMessage } from "../src/fabric/local/packet_codec.ts";
 import { RunDirectory } from "../src/fabric/local/run_directory.ts";
 import type { Message } from "../src/fabric/protocol.ts";
-import { countDescriptors, inDirectory, test } from "./ffi/support.ts";
+import { countDescriptors, inDirectory, test, withFailures } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
 import { helloArgs } from "./support/broker_world.ts";
 
 const EIO = 5;
 const EMFILE = 24;
+const ENOSPC = 28;
 const FIXED = Seal.SHRINK | Seal.GROW | Seal.SEAL;
 
 /** A step of the test's; `idle` lets the server's patience pass first. */
@@ -617,3 +619,147 @@ test(
     after.close();
   }),
 );
+
+// --- A file system that fails -----------------------------------------------------------------------------------------
+
+/** Notes what is complained of while something runs. */
+function complaints(act: () => void): string[] {
+  const said: string[] = [];
+  const real = console.error;
+  console.error = (text: string) => void said.push(text);
+  try {
+    act();
+  } finally {
+    console.error = real;
+  }
+  return said;
+}
+
+test(
+  "local server: whom the next daemon could not know is not let in, and whoever cannot be forgotten harms nobody",
+  serving((served, path) => {
+    const clients: Client[] = [];
+    const come = (nth: number) => (clients[nth] = served.connect()).hello();
+    let before = 0;
+    const said = complaints(() =>
+      served.serve([
+        () => come(0),
+        () => {
+          assertEquals(clients[0]!.heard(), ["ok"]);
+          before = countDescriptors();
+          served.fail("pwrite", ENOSPC);
+          come(1);
+        },
+        () => {
+          assertEquals(clients[1]!.heard(), ["NO_RESOURCES", "end"]);
+          clients[1]!.close();
+          assertEquals(countDescriptors(), before);
+          come(1);
+        },
+        () => {
+          assertEquals(clients[1]!.heard(), ["ok"]);
+          served.fail("pwrite", EIO);
+          clients[1]!.close();
+        },
+        () => come(1),
+        () => assertEquals(clients[1]!.heard(), ["ok"]),
+        () => clients[0]!.ask("lookup", lookup),
+        () => assertEquals(clients[0]!.heard(), ["ok"]),
+      ], { state: path })
+    );
+    assertEquals(said.length, 1);
+    assertMatch(said[0]!, /^vmci: cannot write that client \d+ left: .*EIO/);
+    const ledger = new RunDirectory(path).openLedger();
+    assertEquals(ledger.readSurvivors().length, 2, "the place of who left was the next one's");
+    ledger.close();
+  }),
+);
+
+test(
+  "local server: a daemon that cannot forget who did not come back goes on",
+  serving((served, path) => {
+    const before = new RunDirectory(path).openLedger();
+    // Somebody else's process, that lives as long as the test.
+    before.add(2000, 1);
+    before.close();
+    let client: Client;
+    const real = performance.now;
+    let now = 0;
+    performance.now = () => now;
+    try {
+      const said = complaints(() =>
+        served.serve([
+          () => (client = served.connect()).hello(),
+          () => {
+            assertEquals(client.heard(), ["ok"]);
+            served.fail("pwrite", EIO);
+          },
+          ...Array.from({ length: 32 }, (): Step => () => {
+            now += 100;
+            return "idle";
+          }),
+          () => void client.ask("lookup", { name: "of the one before" }),
+          () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+        ], { state: path })
+      );
+      assertMatch(said.join(), /^vmci: cannot write that client 2000 left: .*EIO[^,]*$/);
+    } finally {
+      performance.now = real;
+    }
+  }),
+);
+
+test(
+  "local server: numbers that cannot be reserved are given to nobody, until they can",
+  serving((served) => {
+    const clients: Client[] = [];
+    const come = (nth: number) => (clients[nth] = served.connect()).hello();
+    served.serve([
+      () => {
+        served.fail("pwrite", ENOSPC);
+        come(0);
+      },
+      () => {
+        assertEquals(clients[0]!.heard(), ["NO_RESOURCES"]);
+        come(1);
+      },
+      () => assertEquals(clients[1]!.heard(), ["ok"]),
+    ]);
+  }),
+);
+
+test(
+  "local server: what a client hands in may fail to close, and that is nobody's harm",
+  serving((served) => {
+    let client: Client;
+    const file = createMemfd("region", 4096);
+    addSeals(file, FIXED);
+    const failClose = () =>
+      served.instead("close", (call) => (...args) => {
+        call(...args);
+        return failed(EIO);
+      });
+    const create = () => client.ask("create_region", { size: 4096, creatorOnly: true }, [file]);
+    served.serve([
+      () => (client = served.connect()).hello(),
+      () => {
+        assertEquals(client.heard(), ["ok"]);
+        failClose();
+        create();
+      },
+      () => {
+        assertEquals(client.heard(), ["INVALID_ARGS"]);
+        client.ask("lookup", lookup);
+      },
+      () => assertEquals(client.heard(), ["ok"]),
+    ]);
+    closeDescriptor(file);
+  }),
+);
+
+test("local server: whose process cannot be seen for want of descriptors is waited for", () => {
+  const entry = { client: 2000, pid: 1, started: 0n };
+  assertEquals(isSameProcess(entry), false);
+  assertEquals(withFailures("open", EMFILE, 1, () => isSameProcess(entry)), true);
+  assertEquals(isSameProcess({ ...entry, pid: 2 ** 30 }), false);
+});

@@ -32,6 +32,8 @@ export class ClientLedger {
   /** Clients of the daemon before that did not come back yet. */
   readonly #missing = new Set<number>();
   #end = 0;
+  /** Whether the last who left could not be written. */
+  #failing = false;
 
   /** @param fd The file; taken over. */
   constructor(fd: number) {
@@ -60,13 +62,17 @@ export class ClientLedger {
     return entries;
   }
 
-  /** A client came, or came back. */
+  /**
+   * A client came, or came back.
+   *
+   * @throws {SystemError} When it cannot be written: then it must not be let in, for the next daemon would not wait for it.
+   */
   add(client: number, pid: number): void {
     this.#missing.delete(client);
     this.#put({ client, pid, started: processStart(pid) ?? 0n });
   }
 
-  /** Nobody else is expected to come back. */
+  /** Nobody else is expected to come back. Never fails, as {@linkcode ClientLedger.remove}. */
   forgetMissing(): void {
     for (const client of this.#missing) this.remove(client);
     this.#missing.clear();
@@ -78,13 +84,23 @@ export class ClientLedger {
     this.#write(place, entry);
   }
 
-  /** A client left. */
+  /**
+   * A client left. Never fails: who stays in the file is waited for by the next daemon, but not for long, and is given
+   * nothing without a ticket. Its place is the next client's all the same.
+   */
   remove(client: number): void {
     const place = this.#places.get(client);
     if (place === undefined) return;
     this.#places.delete(client);
     this.#free.push(place);
-    this.#write(place, { client: 0, pid: 0, started: 0n });
+    try {
+      this.#write(place, { client: 0, pid: 0, started: 0n });
+      this.#failing = false;
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      if (!this.#failing) console.error(`vmci: cannot write that client ${client} left: ${error.message}`);
+      this.#failing = true;
+    }
   }
 
   /** Gives the file back. */
@@ -102,19 +118,28 @@ export class ClientLedger {
   }
 }
 
-/** Whether the process of an entry still lives. */
+/** Whether the process of an entry still lives. Where that cannot be seen now, it is waited for. */
 export function isSameProcess({ pid, started }: LedgerEntry): boolean {
-  return processStart(pid) === started;
+  try {
+    return processStart(pid) === started;
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return true;
+  }
 }
 
-/** When a process began, in the kernel's ticks since boot; `undefined` when there is none. */
+/**
+ * When a process began, in the kernel's ticks since boot; `undefined` when there is none.
+ *
+ * @throws {SystemError} When it cannot be seen, for want of descriptors.
+ */
 function processStart(pid: number): bigint | undefined {
   try {
     const stat = readText(`/proc/${pid}/stat`, 4096);
     // The name may hold blanks and parentheses; the fields after it do not. The start is field 22.
     return BigInt(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]!);
   } catch (error) {
-    if (error instanceof SystemError) return undefined;
+    if (error instanceof SystemError && (error.code === "ENOENT" || error.code === "ESRCH")) return undefined;
     throw error;
   }
 }

@@ -270,7 +270,7 @@ export class LocalServer {
       if (packet === undefined) return;
       const message = packet.end ? undefined : decodeMessage(packet.bytes);
       if (message === undefined || door.refusal !== undefined) {
-        for (const fd of packet.descriptors) closeDescriptor(fd);
+        packet.descriptors.forEach(giveBack);
         if (message !== undefined) this.#refuse(door, requestId(message), door.refusal!);
         this.#leaving.add(door);
         return;
@@ -283,7 +283,7 @@ export class LocalServer {
 
   /** A message that can be read was not cut itself: its descriptors were, since this process has none left. */
   #refuseCut(door: Door, message: Message, descriptors: readonly number[]): void {
-    for (const fd of descriptors) closeDescriptor(fd);
+    descriptors.forEach(giveBack);
     const reason = "the broker has no file descriptor left to take in what belongs to this";
     this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "receive", reason }));
   }
@@ -319,7 +319,7 @@ export class LocalServer {
       this.#audit?.decision(packet);
       this.#dispatch(packet);
     }
-    for (const fd of spent) closeDescriptor(fd as number);
+    for (const fd of spent) giveBack(fd as number);
   }
 
   #dispatch({ to, kind, message, shares, request }: Outgoing): void {
@@ -348,10 +348,10 @@ export class LocalServer {
   #welcome(door: Door, message: Message): void {
     const { word, fd } = createWord("vmci-notice");
     door.notice = word;
-    // Who holds a byte of the roster is found by that.
-    const { number, survivor, identity } = door.client;
-    if (survivor === clientSurvivor(number)) this.#ledger?.add(number, identity.pid);
     try {
+      // Who holds a byte of the roster is found by that.
+      const { number, survivor, identity } = door.client;
+      if (survivor === clientSurvivor(number)) this.#ledger?.add(number, identity.pid);
       const [mine, theirs] = streamPair();
       door.bell = mine;
       this.#send(door, message, [fd, theirs], false);
@@ -517,6 +517,15 @@ function duplicates(descriptors: readonly number[]): number[] | undefined {
   }
 }
 
+/** Closes what a client handed in. If that fails, as files on a file system of its own may, it is closed all the same. */
+function giveBack(fd: number): void {
+  try {
+    closeDescriptor(fd);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+  }
+}
+
 class LocalBrokerMedium implements BrokerMedium {
   readonly #numbers: NumberMark | undefined;
 
@@ -553,7 +562,7 @@ class LocalBrokerMedium implements BrokerMedium {
   }
 
   release(share: Share): void {
-    closeDescriptor(share as number);
+    giveBack(share as number);
   }
 
   #check(what: string, fd: number, size: number, wanted: number): void {
