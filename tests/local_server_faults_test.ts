@@ -39,9 +39,12 @@ class Served implements Disposable {
     this.#path = path;
   }
 
+  /** Sockets that it is to attend to as well; it closes them. */
+  readonly sockets: BrokerThreadConfig["sockets"][number][] = [];
+
   /** Somebody who connects. */
-  connect(): Client {
-    const client = new Client(`${this.#path}/socket`);
+  connect(socket = "socket"): Client {
+    const client = new Client(`${this.#path}/${socket}`);
     this.#clients.push(client);
     return client;
   }
@@ -65,6 +68,16 @@ class Served implements Disposable {
       return result;
     };
     this.instead("getsockopt", pretend);
+  }
+
+  /** From now on the server may have so many descriptors, as it sees it. */
+  pretendLimit(limit: number): void {
+    const pretend = (): LibcCall => (...args) => {
+      (args[3] as BigUint64Array).fill(BigInt(limit));
+      this.instead("prlimit", pretend);
+      return 0;
+    };
+    this.instead("prlimit", pretend);
   }
 
   /** Serves until the steps are done. */
@@ -94,7 +107,7 @@ class Served implements Disposable {
     });
     try {
       const lock = new RunDirectory(this.#path).tryLock()!;
-      new LocalServer({ ...DAEMON, directory: this.#path, lock, connection, ...config }).run();
+      new LocalServer({ ...DAEMON, directory: this.#path, sockets: this.sockets, lock, connection, ...config }).run();
     } finally {
       interposeLibc(undefined);
     }
@@ -318,6 +331,99 @@ test(
     assertEquals(lines.map(({ event, op, uid }) => [event, op, uid]), [
       ["denied", "connect", 4321],
       ["denied", "connect", 4321],
+    ]);
+  }),
+);
+
+/** Runs a test with a server that has a context's socket too. */
+function servingContext(context: number, act: (served: Served, others: () => Client) => void): () => void {
+  return serving((served, path) => {
+    const descriptor = listenSeqpacket(`${path}/vm`, 256);
+    served.sockets.push({ descriptor, context });
+    act(served, () => served.connect("vm"));
+  });
+}
+
+test(
+  "local server: who only connects is let go when there are too many of him; who says hello is not",
+  servingContext(16, (served, another) => {
+    const silent: Client[] = [];
+    const talking: Client[] = [];
+    let own: Client;
+    served.serve([
+      // More than may be silent, all at once.
+      () => {
+        for (let i = 0; i < 100; i++) {
+          talking.push(another());
+          talking.at(-1)!.hello();
+        }
+      },
+      () => assertEquals(talking.map((it) => it.heard()), talking.map(() => ["ok"])),
+      () => {
+        for (let i = 0; i < 70; i++) silent.push(another());
+      },
+      () => {
+        assertEquals(silent.map((it) => it.heard().length), [...new Array(64).fill(0), ...new Array(6).fill(1)]);
+        assertEquals(silent.at(-1)!.heard(), ["end"]);
+        // The broker's own user comes in all the same, and so does who knows to say hello.
+        (own = served.connect()).hello();
+        silent[0]!.hello();
+        talking.push(another());
+      },
+      () => {
+        assertEquals([own!.heard(), silent[0]!.heard(), talking.at(-1)!.heard()], [["ok"], ["ok"], []]);
+        for (const it of silent) it.close();
+      },
+      () => {
+        for (let i = 0; i < 63; i++) talking.push(another());
+      },
+      () => assertEquals(talking.slice(100).flatMap((it) => it.heard()), []),
+    ]);
+  }),
+);
+
+test(
+  "local server: while descriptors are scarce, nobody but the broker's own user has more than a few connections",
+  servingContext(16, (served, another) => {
+    const clients: Client[] = [];
+    served.serve([
+      () => {
+        served.pretendLimit(countDescriptors());
+        for (let i = 0; i < 9; i++) {
+          clients.push(another());
+          clients.at(-1)!.hello();
+        }
+        for (let i = 0; i < 9; i++) {
+          clients.push(served.connect());
+          clients.at(-1)!.hello();
+        }
+      },
+      () => {
+        const heard = clients.map((it) => it.heard()[0]);
+        assertEquals(heard, clients.map((_, i) => i === 8 ? "end" : "ok"));
+      },
+    ]);
+  }),
+);
+
+test(
+  "local server: users whom no policy lets in share a few places until they speak",
+  serving((served) => {
+    const clients: Client[] = [];
+    served.serve([
+      () => {
+        served.pretendUser(4321);
+        for (let i = 0; i < 65; i++) clients.push(served.connect());
+      },
+      () => {
+        assertEquals(clients.map((it) => it.heard().length), [...new Array(64).fill(0), 1]);
+        clients[0]!.hello();
+      },
+      () => {
+        assertEquals(clients[0]!.heard(), ["NO_ACCESS", "end"]);
+        clients.push(served.connect());
+      },
+      () => assertEquals(clients.at(-1)!.heard(), []),
     ]);
   }),
 );

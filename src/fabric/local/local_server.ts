@@ -30,6 +30,7 @@ import { type ContextSet, Policy } from "../policy.ts";
 import { type Message, requestId, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
+import { Callers, originOf } from "./callers.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
 import { isReserved } from "./descriptor_reserve.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
@@ -46,7 +47,7 @@ const MOST_PENDING = 4096;
 /** Descriptors that may wait for a client that does not read. */
 const MOST_PENDING_DESCRIPTORS = 256;
 
-/** Packets taken from one client before the others have their turn. */
+/** Packets taken from one client, and connections from one socket, before the others have their turn. */
 const TURN = 16;
 
 /** Milliseconds to spin for the next request before sleeping. */
@@ -66,6 +67,8 @@ interface Door {
   readonly fd: number;
   readonly socket: PacketSocket;
   readonly client: Client;
+  /** Where it comes from, if that is not the broker's own user. */
+  readonly origin: string | undefined;
   /** Why it is not let in; said to each of its requests. */
   readonly refusal: VmciError | undefined;
   /** Its notice word, and this end of its bell, once it was welcomed. */
@@ -102,6 +105,7 @@ export class LocalServer {
   readonly #listeners = new Map<number, Listener>();
   readonly #doors = new Map<number, Door>();
   readonly #byClient = new Map<Client, Door>();
+  readonly #callers = new Callers();
   /** The connection of this process. */
   readonly #own: Door;
   /** Lanes that could not be handed to their receivers; the replies to who asked for them say so. */
@@ -147,7 +151,7 @@ export class LocalServer {
         ...(this.#policy === undefined ? {} : { policy: this.#policy }),
         ...(state === undefined ? {} : { tickets: state.openTickets() }),
       });
-      this.#own = this.#admit(config.connection, undefined);
+      this.#own = this.#admit(config.connection, undefined)!;
       if (directory !== undefined) this.#listen(directory.socket);
       for (const { descriptor, context } of config.sockets) this.#attendListener(descriptor, undefined, context);
     } catch (error) {
@@ -226,19 +230,27 @@ export class LocalServer {
   }
 
   #accept(listener: Listener): void {
-    try {
-      for (let fd = acceptSocket(listener.fd); fd !== undefined; fd = acceptSocket(listener.fd)) {
-        closedOnFailure(fd, () => this.#admit(fd, listener.context));
+    for (let turn = 0; turn < TURN; turn++) {
+      let door: Door | undefined;
+      try {
+        const fd = acceptSocket(listener.fd);
+        if (fd === undefined) return;
+        door = closedOnFailure(fd, () => this.#admit(fd, listener.context));
+      } catch (error) {
+        if (!(error instanceof SystemError)) throw error;
+        // Out of descriptors: those who wait go on waiting, and the others are served meanwhile.
+        this.#starved = true;
+        for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, 0);
+        return;
       }
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      // Out of descriptors: those who wait go on waiting, and the others are served meanwhile.
-      this.#starved = true;
-      for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, 0);
+      // Who is about to say hello has mostly said it by now.
+      if (door !== undefined) this.#read(door);
+      this.#closeLeaving();
     }
   }
 
-  #admit(fd: number, context: number | undefined): Door {
+  /** Lets somebody in. If there are too many of them, the connection is closed. */
+  #admit(fd: number, context: number | undefined): Door | undefined {
     const { pid, uid, gid } = peerCredentials(fd);
     const own = uid === userId();
     const contexts: ContextSet = context !== undefined
@@ -249,14 +261,24 @@ export class LocalServer {
     // Who comes through a context's socket is that context and no more, whatever its user: root in a container, too.
     const identity: Identity = { pid, uid, contexts, privileged: own && context === undefined };
     const client = this.#broker.connect(identity);
+    const origin = originOf(identity, context);
+    const excess = origin === undefined ? undefined : this.#callers.excess(origin, isReserved(fd));
+    if (excess !== undefined) {
+      // Not told: who floods does not read. An honest program tries again.
+      this.#audit?.refusal(client, excess);
+      closeDescriptor(fd);
+      return undefined;
+    }
     const refusal = contexts.length > 0 ? undefined : new VmciError("NO_ACCESS", {
       operation: "connect",
       reason: `this fabric is user ${userId()}'s, and process ${pid} is user ${uid}'s, whom no policy lets in`,
     });
     if (refusal !== undefined) this.#audit?.refusal(client, refusal.reason);
     const socket = new PacketSocket(fd);
-    const door: Door = { fd, socket, client, refusal, notice: undefined, bell: undefined, pending: new NoticeQueue() };
+    const pending = new NoticeQueue();
+    const door: Door = { fd, socket, client, origin, refusal, notice: undefined, bell: undefined, pending };
     this.#epoll.add(fd, EpollEvent.IN | EpollEvent.RDHUP);
+    if (origin !== undefined) this.#callers.add(origin, client);
     this.#doors.set(fd, door);
     this.#byClient.set(client, door);
     return door;
@@ -439,6 +461,7 @@ export class LocalServer {
       this.#doors.delete(door.fd);
       this.#unrung.delete(door);
       this.#byClient.delete(door.client);
+      if (door.origin !== undefined) this.#callers.remove(door.origin, door.client);
       this.#closeDoor(door);
       this.#ledger?.remove(door.client.number);
       this.#deliver(this.#broker.disconnect(door.client));
