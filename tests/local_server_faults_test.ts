@@ -161,6 +161,11 @@ class Client {
     return this.#socket.send(encodeMessage({ id: ++this.#requests, op, args }), descriptors);
   }
 
+  /** Sends bytes that may be no message. */
+  say(bytes: Uint8Array): void {
+    this.#socket.send(bytes);
+  }
+
   /** Says hello. */
   hello(context: number | null = null, more: Message = {}): void {
     const attention = createMemfd("attention", 4096);
@@ -723,6 +728,73 @@ test(
     // The daemon ended with one client: that one is whom the next waits for.
     assertEquals(after.readSurvivors().map(({ client, pid }) => [client !== 2000, pid]), [[true, Deno.pid]]);
     after.close();
+  }),
+);
+
+// --- The audit log ----------------------------------------------------------------------------------------------------
+
+test(
+  "local server: what one origin has refused again and again is counted in the audit log, whoever connects again",
+  serving((served, path) => {
+    const audit = `${path}/audit`;
+    served.sockets.push({ descriptor: listenSeqpacket(`${path}/vm`, 8), context: 16 });
+    const guess = { handle: { context: 2, resource: 4000 } };
+    let client: Client;
+    const flood: Step[] = Array.from({ length: 15 }, () => [
+      () => {
+        client = served.connect("vm");
+        client.hello();
+        for (let i = 0; i < 100; i++) client.ask("attach", guess);
+      },
+      () => {
+        assertEquals(client.heard(), ["ok", ...new Array(100).fill("NOT_FOUND")]);
+        client.close();
+      },
+    ]).flat();
+    served.serve([
+      ...flood,
+      () => (client = served.connect("vm")).hello(),
+      () => {
+        client.ask("register", { name: "x", handle: guess.handle });
+        client.ask("lookup", { name: "nobody's" });
+      },
+    ], { audit });
+    const lines = Deno.readTextFileSync(audit).trim().split("\n").map((line) => JSON.parse(line));
+    const refused = lines.filter(({ op, event }) => op === "attach" && event === "denied");
+    const omitted = lines.filter(({ event }) => event === "omitted");
+    // However long this took, there is one more for each second.
+    assertGreater(1100, refused.length);
+    assertEquals(omitted.map(({ kind }) => kind).at(-1), "denied attach by context 16");
+    assertEquals(refused.length + omitted.reduce((sum, { lines }) => sum + lines, 0), 1500);
+    const others = lines.filter(({ op, event }) => event === "denied" && op !== "attach");
+    assertEquals(others.map(({ op, code }) => [op, code]), [["register", "INVALID_ARGS"]]);
+  }),
+);
+
+test(
+  "local server: who is let go is in the audit log with the reason, who leaves is not",
+  serving((served, path) => {
+    const audit = `${path}/audit`;
+    const clients: Client[] = [];
+    served.serve([
+      () => {
+        for (let i = 0; i < 3; i++) (clients[i] = served.connect()).hello();
+      },
+      () => {
+        clients[0]!.say(new Uint8Array([123]));
+        clients[1]!.close();
+      },
+      () => {
+        served.fail("recvmsg", EIO);
+        clients[2]!.ask("lookup", lookup);
+      },
+      () => assertEquals(clients[2]!.heard(), ["ok", "end"]),
+    ], { audit });
+    const lines = Deno.readTextFileSync(audit).trim().split("\n").map((line) => JSON.parse(line));
+    const dropped = lines.filter(({ event }) => event === "dropped").map(({ context, reason }) => [context, reason]);
+    assertEquals(dropped.length, 2);
+    assertEquals(dropped[0], [2, "what it sent is no message"]);
+    assertMatch(dropped[1]![1], /^it cannot be read: .*EIO/);
   }),
 );
 

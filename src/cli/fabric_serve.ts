@@ -41,7 +41,7 @@ this user, and may choose a context.
   --context CID=PATH   also listen at PATH, where whoever may connect is context CID and nothing else
   --quota NAME=N       allow N of: ${Object.keys(DEFAULT_QUOTA).join(", ")}
   --policy FILE        who may be which contexts, flags, quotas and default grants; read again on SIGHUP
-  --audit FILE         append who opened and granted what, and who was refused, as JSON Lines
+  --audit FILE         append who opened and granted what, was refused or let go, as JSON Lines
 
 A socket's file has the mode that the umask leaves. A socket where nobody listens any more is replaced.`,
   async run(options: ParsedOptions, json: boolean): Promise<number> {

@@ -77,6 +77,7 @@ Deno.test("hostile clients: packets of no length, too long, and cut short end th
       assert(closedByBroker(fd), `after ${bytes.length} bytes`);
       closeDescriptor(fd);
     }
+    house.dropped(null, "what it sent is no message");
   });
 });
 
@@ -96,6 +97,7 @@ Deno.test("hostile clients: one that asks thousands of times and never reads is 
     }
     assert(sent > 1000 && sent < 100_000, `${sent} requests`);
     closeDescriptor(fd);
+    house.dropped(null, "it does not read: 4096 packets wait for it");
   });
 });
 
@@ -120,6 +122,7 @@ Deno.test("hostile clients: one that never reads what it is handed is dropped, a
     // What a process may have open is as a rule 1024.
     assert(most < 800, `${most} descriptors were open`);
     assert(gone !== undefined, "it was never dropped, nor the other one refused");
+    house.denied("open_lane", ({ context, code }) => context === 17 && code === gone);
   });
 });
 
@@ -170,6 +173,9 @@ Deno.test("hostile clients: one that floods a busy process with questions does n
     const entries = { type: "DATAGRAM", handle: mine, grants: [], names: ["a"], members: [] };
     assertEquals(raw.ask("announce_entries", entries).error?.code, "NO_ACCESS");
     house.denied("announce_entries", ({ context }) => context === 17);
+    // What is done again and again is counted, and hides nothing else.
+    const pings = house.entries().filter(({ op, event }) => op === "ping" && event === "denied").length;
+    assert(refused < 1000 || pings < 1100, `${pings} lines of ${refused} refusals`);
   });
 });
 
@@ -228,6 +234,27 @@ Deno.test("hostile clients: lies about who one is and what one has are refused b
       house.denied("announce_lane", ({ args }) => args.sender === sender);
     }
     assertEquals(known(house.main).lanes, 1);
+    // Guessed wrong, of the wrong kind, taken, reserved, and no request at all: each by its own code.
+    const free = { context: 2, resource: 999_999 };
+    const guesses = [
+      ["attach", { handle: free }, "NOT_FOUND"],
+      ["query", { handle: to.handle }, "NOT_FOUND"],
+      ["destroy", { type: "GROUP", handle: to.handle }, "NOT_FOUND"],
+      ["open_lane", { source: mine, destination: free }, "INVALID_ARGS"],
+      ["grant", { resource: free, client: ours, allow: ["DG_SEND"], deny: [] }, "INVALID_ARGS"],
+      ["register", { name: "honest", handle: mine }, "ALREADY_EXISTS"],
+      ["unregister", { name: "nobody's" }, "NOT_FOUND"],
+      ["detach", { handle: region.handle }, "INVALID_ARGS"],
+    ] as const;
+    for (const [op, args, code] of guesses) {
+      assertEquals(raw.ask(op, args).error?.code, code, op);
+      house.denied(op, (it) => it.context === 17 && it.code === code);
+    }
+    assertEquals(raw.ask("take_over", {}).error?.code, "INVALID_ARGS");
+    assertEquals(raw.ask("attach", { handle: "1:1" }).error?.code, "INVALID_ARGS");
+    for (const why of ["there is no operation 'take_over'", "the field 'handle'"]) {
+      assert(house.entries().some(({ op, reason }) => op === null && reason?.startsWith(why)), why);
+    }
     other.close();
   });
 });

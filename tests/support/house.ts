@@ -29,8 +29,9 @@ export interface AuditEntry {
   readonly pid: number;
   readonly uid: number;
   readonly context: number | null;
-  readonly event: "done" | "denied";
-  readonly op: string;
+  readonly event: "done" | "denied" | "dropped" | "omitted" | "missed";
+  readonly op?: string | null;
+  readonly code?: string;
   // deno-lint-ignore no-explicit-any
   readonly args?: any;
   readonly reason?: string;
@@ -181,6 +182,13 @@ export class House implements AsyncDisposable {
     const lines = Deno.readTextFileSync(this.audit).split("\n");
     assertEquals(lines.pop(), "", "the log ends with a whole line");
     return lines.map((line) => JSON.parse(line));
+  }
+
+  /** Finds a client that was let go in the audit log. */
+  dropped(context: number | null, reason: string): void {
+    const all = this.entries().filter(({ event }) => event === "dropped");
+    const entry = all.find((it) => it.context === context && it.reason?.startsWith(reason));
+    assert(entry !== undefined, `nobody was let go because '${reason}' among ${Deno.inspect(all)}`);
   }
 
   /** Finds a denial in the audit log. */

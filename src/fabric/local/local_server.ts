@@ -265,7 +265,7 @@ export class LocalServer {
     const excess = origin === undefined ? undefined : this.#callers.excess(origin, isReserved(fd));
     if (excess !== undefined) {
       // Not told: who floods does not read. An honest program tries again.
-      this.#audit?.refusal(client, excess);
+      this.#audit?.refusal(origin, client, excess);
       closeDescriptor(fd);
       return undefined;
     }
@@ -273,7 +273,7 @@ export class LocalServer {
       operation: "connect",
       reason: `this fabric is user ${userId()}'s, and process ${pid} is user ${uid}'s, whom no policy lets in`,
     });
-    if (refusal !== undefined) this.#audit?.refusal(client, refusal.reason);
+    if (refusal !== undefined) this.#audit?.refusal(origin, client, refusal.reason);
     const socket = new PacketSocket(fd);
     const pending = new NoticeQueue();
     const door: Door = { fd, socket, client, origin, refusal, notice: undefined, bell: undefined, pending };
@@ -294,8 +294,7 @@ export class LocalServer {
       if (message === undefined || door.refusal !== undefined) {
         packet.descriptors.forEach(giveBack);
         if (message !== undefined) this.#refuse(door, requestId(message), door.refusal!);
-        this.#leaving.add(door);
-        return;
+        return this.#letGo(door, packet.end || message !== undefined ? undefined : "what it sent is no message");
       }
       if (packet.truncated) this.#refuseCut(door, message, packet.descriptors);
       else if (door === this.#own && message.op === "set_policy") this.#setPolicy(door, message);
@@ -327,7 +326,7 @@ export class LocalServer {
       return door.socket.receive();
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      this.#leaving.add(door);
+      this.#letGo(door, `it cannot be read: ${error.message}`);
       return undefined;
     }
   }
@@ -337,22 +336,15 @@ export class LocalServer {
   }
 
   #deliver({ outgoing, spent }: Outcome): void {
-    for (const packet of outgoing) {
-      this.#audit?.decision(packet);
-      this.#dispatch(packet);
-    }
+    for (const packet of outgoing) this.#dispatch(packet);
     for (const fd of spent) giveBack(fd as number);
   }
 
-  #dispatch({ to, kind, message, shares, request }: Outgoing): void {
-    const lane = request?.op === "open_lane" ? (message.result as { lane: number } | undefined)?.lane : undefined;
-    const keptOut = lane !== undefined && this.#keptOut.delete(lane);
-    const door = this.#byClient.get(to);
+  #dispatch(packet: Outgoing): void {
+    const door = this.#byClient.get(packet.to);
+    const { kind, message, shares } = this.#isKeptOut(packet) ? withoutLane(packet) : packet;
+    this.#audit?.decision(door?.origin, { ...packet, message });
     if (door === undefined) return;
-    if (keptOut) {
-      const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
-      return this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "open_lane", reason }));
-    }
     if (kind !== "welcome") {
       return this.#send(door, message, shares as number[], kind === "notice");
     }
@@ -362,8 +354,14 @@ export class LocalServer {
       if (!(error instanceof SystemError)) throw error;
       const reason = `the broker cannot make what this needs: ${error.message}`;
       this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "hello", reason }));
-      this.#leaving.add(door);
+      this.#letGo(door, reason);
     }
+  }
+
+  /** Whether this is the reply about a lane that its receiver could not be handed. */
+  #isKeptOut({ message, request }: Outgoing): boolean {
+    const lane = request?.op === "open_lane" ? (message.result as { lane: number } | undefined)?.lane : undefined;
+    return lane !== undefined && this.#keptOut.delete(lane);
   }
 
   /** The reply to hello, with a notice word and a bell. */
@@ -393,23 +391,30 @@ export class LocalServer {
       if (door.pending.descriptors + descriptors.length > MOST_PENDING_DESCRIPTORS) {
         return this.#keepOut(door, message);
       }
-      if (door.pending.length >= MOST_PENDING) throw new RangeError("it does not read what it is sent");
+      if (door.pending.length >= MOST_PENDING) {
+        return this.#letGo(door, `it does not read: ${door.pending.length} packets wait for it`);
+      }
       const copies = duplicates(descriptors);
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
       door.client.unread = door.pending.length;
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
     } catch (error) {
-      if (!(error instanceof SystemError || error instanceof RangeError)) throw error;
-      this.#leaving.add(door);
+      this.#cannotSend(door, error);
     }
+  }
+
+  #cannotSend(door: Door, error: unknown): void {
+    if (!(error instanceof SystemError)) throw error;
+    // Who has closed his end has left.
+    const left = error.code === "EPIPE" || error.code === "ECONNRESET";
+    this.#letGo(door, left ? undefined : `it cannot be sent to: ${error.message}`);
   }
 
   /** A client that does not read can be sent no more descriptors: those that wait for it are this process' own. */
   #keepOut(door: Door, message: Message): void {
     if (message.notice !== "lane") {
-      this.#leaving.add(door);
-      return;
+      return this.#letGo(door, `it does not read: ${door.pending.descriptors} file descriptors wait for it`);
     }
     // The sender gets an error instead of a lane that nobody reads: the reply to it comes after this.
     this.#keptOut.add(message.lane as number);
@@ -431,8 +436,7 @@ export class LocalServer {
       }
       this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP);
     } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      this.#leaving.add(door);
+      this.#cannotSend(door, error);
     }
   }
 
@@ -454,6 +458,12 @@ export class LocalServer {
   }
 
   // --- Leaving --------------------------------------------------------------------------------------------------------
+
+  /** Closes a connection soon; with a reason if that was not its client's wish. */
+  #letGo(door: Door, reason: string | undefined): void {
+    if (reason !== undefined && !this.#leaving.has(door)) this.#audit?.dropped(door.origin, door.client, reason);
+    this.#leaving.add(door);
+  }
 
   #closeLeaving(): void {
     for (const door of this.#leaving) {
@@ -523,6 +533,12 @@ export class LocalServer {
     for (const door of doors) this.#closeDoor(door);
     for (const { client } of doors) this.#deliver(this.#broker.disconnect(client));
   }
+}
+
+/** The reply to who asked for a lane that its receiver could not be handed. */
+function withoutLane(packet: Outgoing): Outgoing {
+  const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
+  return { ...packet, message: { id: requestId(packet.message), error: { code: "NO_RESOURCES", reason } }, shares: [] };
 }
 
 /** Duplicates of all, to be kept for a while, or `undefined` when there are no descriptors left for that. */
