@@ -21,8 +21,10 @@ Deno.test("simulation: through deaths, takeovers and new policies a broker answe
 });
 
 Deno.test("simulation: the same seed lives the same life", () => {
-  const life = () => new Simulation(7, { steps: 500, inspectEvery: 100 }).run();
-  assertEquals(life(), life());
+  for (let seed = 1; seed <= LIVES; seed++) {
+    const life = () => new Simulation(seed, { steps: 250, inspectEvery: 100 }).run();
+    assertEquals(life(), life(), `seed ${seed}`);
+  }
 });
 
 Deno.test("simulation: seeds differ, and their numbers are spread", () => {
