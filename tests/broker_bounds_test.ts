@@ -100,3 +100,17 @@ Deno.test("deferred", () => {
   }
   assertEquals(held < 1000, true);
 });
+Deno.test("bells: so many watchers and writers of one region are introduced at once, and no more", () => {
+  for (const [writers, allowed] of [[256, true], [257, false]] as const) {
+    const b = make({ quota: DEFAULT_QUOTA });
+    const { c } = hello(b);
+    const { handle } = ask(b, c, "create_region", { size: 1, creatorOnly: false }, [{}]).result;
+    const others = Array.from({ length: writers - 1 }, () => hello(b).c);
+    for (const other of others) ask(b, other, "attach", { handle });
+    const { c: watcher } = hello(b);
+    ask(b, watcher, "attach", { handle });
+    const { result, error } = ask(b, watcher, "watch_region", { handle });
+    assertEquals([result, error?.code], allowed ? [{}, undefined] : [undefined, "NO_RESOURCES"]);
+    assertEquals(watcher.peers.size, allowed ? writers : 0);
+  }
+});

@@ -11,7 +11,7 @@ Deno.test({
     using hub = host.datagrams.create();
     host.access.addClientPrivileges(hub.handle, host.access.publicGroup, { allow: ["DG_SEND"] });
     const guests = [];
-    for (let i = 0; i < 420; i++) guests.push(await openVmci({ device, contextId: 100 + i }));
+    for (let i = 0; i < 600; i++) guests.push(await openVmci({ device, contextId: 100 + i }));
     const ends = guests.map((g) => g.datagrams.create());
     let accepted = 0;
     const errors: Record<string, number> = {};

@@ -119,7 +119,7 @@ Deno.test("hostile clients: one that never reads what it is handed is dropped, a
       most = Math.max(most, opened % 50 === 0 ? descriptors(house) : 0);
       if (opened % 500 === 0) await pair.use();
     }
-    // What a process may have open is as a rule 1024.
+    // What a process may have open is as a rule 1024 at least.
     assert(most < 800, `${most} descriptors were open`);
     assert(gone !== undefined, "it was never dropped, nor the other one refused");
     house.denied("open_lane", ({ context, code }) => context === 17 && code === gone);

@@ -17,6 +17,9 @@ import { demand, demandReading } from "./rights.ts";
 /** Of more processes attached to one region nobody is told who they all are. */
 const MOST_REGION_PEERS = 4096;
 
+/** So many bells one request may need: the ends of all of them may have to wait for who asked to read them. */
+const MOST_NEW_BELLS = 256;
+
 /** Requests about regions. */
 export const regionHandlers: Handlers<"create_region" | "query" | "attach" | "detach" | "watch_region"> = {
   create_region: (fabric, client, args, shares) => {
@@ -148,12 +151,15 @@ function introduceWatchers(
   const pairs = all.filter(([watcher, writer]) =>
     watcher !== writer && (region.writers === "everybody" || region.owner === writer)
   );
-  for (const [watcher, writer] of pairs) {
-    if (watcher.peers.has(writer.number)) continue;
+  const strangers = pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number));
+  for (const [watcher, writer] of strangers) {
     demandReading(watcher, writer);
     demandReading(writer, watcher);
   }
-  const bells = makeBells(fabric, pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number)).length);
+  if (strangers.length > MOST_NEW_BELLS) {
+    fail("NO_RESOURCES", `${strangers.length} processes would each need a bell for it, and ${MOST_NEW_BELLS} may`);
+  }
+  const bells = makeBells(fabric, strangers.length);
   for (const [watcher, writer] of pairs) {
     if (!watcher.peers.has(writer.number)) {
       const [one, other] = bells.pop()!;

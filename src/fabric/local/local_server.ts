@@ -44,8 +44,8 @@ const BACKLOG = 4096;
 /** Packets that may wait for a client that does not read; then it is dropped. */
 const MOST_PENDING = 4096;
 
-/** Descriptors that may wait for a client that does not read. */
-const MOST_PENDING_DESCRIPTORS = 256;
+/** Descriptors that may wait for a client that does not read: those of as many bells as one request may need. */
+const MOST_PENDING_DESCRIPTORS = 512;
 
 /** Packets taken from one client, and connections from one socket, before the others have their turn. */
 const TURN = 16;
