@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { contextHandle, type Handle, HOST_CONTEXT, INVALID_HANDLE, VmciError } from "../mod.ts";
-import { slotSurvivor } from "../src/fabric/broker.ts";
+import { PUBLIC_GROUP, slotSurvivor } from "../src/fabric/broker.ts";
 import { BrokerWorld, type TestClient } from "./support/broker_world.ts";
 
 const VM = 16;
@@ -91,6 +91,50 @@ describe("broker: clients that do not answer or read", () => {
     assertEquals(own.ask("open_lane", { source: none, destination }).fresh, true);
     receiver.client.unread = 64;
     assertEquals(other.ask("open_lane", { source: none, destination }).fresh, true);
+  });
+});
+
+describe("broker: contexts that left the public group", () => {
+  const group = { type: "GROUP" as const, handle: PUBLIC_GROUP, grants: [] };
+  const out = { ...group, names: ["a"], members: [] };
+  const into = (context: number, order: number) => ({
+    ...group,
+    names: [],
+    members: [{ context, canAssign: false, order }],
+  });
+  const kept = (client: TestClient) =>
+    client.take("keep_member").map(({ body }) => [body.member.context, body.member.order > 0, body.present]);
+  const isIn = (client: TestClient, member = VM) => client.ask("is_member", { group: PUBLIC_GROUP, member }).member;
+
+  it("all its processes know, also who comes later", () => {
+    const world = new BrokerWorld();
+    const [host, one, other] = [world.join(), world.join(VM), world.join(VM)];
+    one.ask("remove_member", { group: PUBLIC_GROUP, member: VM });
+    const late = world.join(VM);
+    assertEquals([host, one, other, late].map(kept), [[], ...new Array(3).fill([[VM, false, false]])]);
+    other.ask("add_member", { group: PUBLIC_GROUP, member: VM, canAssign: true });
+    assertEquals(kept(world.join(VM)), [[VM, true, true]]);
+    assertEquals([host, one, other, late].map(kept), [[], ...new Array(3).fill([[VM, true, true]])]);
+    for (const client of [one, other, late]) client.leave();
+  });
+
+  it("each says so to the next broker, for its own context only, and nobody who did not live before", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [one, other] = [returned(world, 1), returned(world, 2)];
+    const fresh = world.join(HOST_CONTEXT);
+    assertEquals(one.ask("announce_entries", out), { refused: ["a"] });
+    one.ask("announce_entries", into(HOST_CONTEXT, 7));
+    // The other one's word for it changes nothing.
+    other.ask("announce_entries", out);
+    assertEquals([one, other].map(kept), [[[VM, false, false]], [[VM, false, false]]]);
+    fresh.refused("NO_ACCESS", "announce_entries", out);
+    for (const client of [one, other]) client.ask("announced", {});
+    assertEquals([isIn(one), isIn(one, HOST_CONTEXT)], [false, true]);
+    other.ask("announce_entries", into(VM, 7));
+    assertEquals(isIn(one), true);
+    other.ask("announce_entries", into(VM, 0));
+    other.ask("announce_entries", into(VM, -5));
+    assertEquals([one, other].map(kept), [[[VM, true, true]], [[VM, true, true]]]);
   });
 });
 

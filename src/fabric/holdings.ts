@@ -5,8 +5,9 @@
  * @module
  */
 
-import { type ContextId, formatHandle, type Handle } from "../handle.ts";
+import { type ContextId, formatHandle, type Handle, handlesEqual } from "../handle.ts";
 import type { ResourceTypeName } from "../privilege.ts";
+import { PUBLIC_GROUP } from "./broker.ts";
 import type { Share } from "./medium.ts";
 import { type AccessEntry, type GroupMember, type Notices, PAGE_LENGTH, type Requests } from "./protocol.ts";
 
@@ -37,6 +38,8 @@ interface Kept extends Holding {
 /** See the module's comment. */
 export class Holdings implements Iterable<Holding> {
   readonly #kept = new Map<string, Kept>();
+  /** Whether this client's context is in the public group, if that was ever changed. */
+  #public: Notices["keep_member"] | undefined;
 
   /** Adds a resource. */
   keep(holding: Holding): void {
@@ -78,7 +81,9 @@ export class Holdings implements Iterable<Holding> {
   }
 
   /** The broker put a context into a group, or out of it. */
-  keepMember({ handle, member, present }: Notices["keep_member"]): void {
+  keepMember(notice: Notices["keep_member"]): void {
+    const { handle, member, present } = notice;
+    if (handlesEqual(handle, PUBLIC_GROUP)) this.#public = notice;
     const members = this.#kept.get(key("GROUP", handle))?.members;
     if (present) members?.set(member.context, member);
     else members?.delete(member.context);
@@ -91,6 +96,13 @@ export class Holdings implements Iterable<Holding> {
     for (const page of pages([...grants.values()])) yield { ...nothing, grants: page };
     for (const page of pages([...names])) yield { ...nothing, names: page };
     for (const page of pages([...members.values()])) yield { ...nothing, members: page };
+  }
+
+  /** What is to be said of the public group, if there is something. */
+  publicEntries(): Requests["announce_entries"] | undefined {
+    if (this.#public === undefined) return undefined;
+    const { handle, member, present } = this.#public;
+    return { type: "GROUP", handle, grants: [], names: [], members: present ? [member] : [] };
   }
 
   /** All resources. */

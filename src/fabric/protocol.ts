@@ -81,7 +81,7 @@ export interface Requests {
     creatorOnly: boolean;
     ticket: string | null;
   };
-  /** To a new broker: what belongs to such a resource. */
+  /** To a new broker: what belongs to such a resource, or my context in the public group. */
   announce_entries: {
     type: ResourceTypeName;
     handle: Handle;
@@ -239,7 +239,7 @@ export interface Notices {
   keep_grant: { type: ResourceTypeName; handle: Handle; entry: AccessEntry };
   /** Keep this for the next broker: a name of your resource. */
   keep_name: { type: ResourceTypeName; handle: Handle; name: string; present: boolean };
-  /** Keep this for the next broker: a member of your group. */
+  /** Keep this for the next broker: a member of your group, or your context in or out of the public group. */
   keep_member: { handle: Handle; member: GroupMember; present: boolean };
   /** Watched names came or went. */
   name: { watch: number; change: "added" | "removed"; entries: NameEntry[] };

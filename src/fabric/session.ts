@@ -790,6 +790,8 @@ export class Session implements Parking {
         holding.gone();
       }
     }
+    const belongs = this.holdings.publicEntries();
+    if (belongs !== undefined) this.request({ operation }, "announce_entries", belongs);
     for (const announcer of this.#announcers) announcer();
     for (const peers of pages(this.peers.numbers)) this.request({ operation }, "announce_peers", { peers });
     this.request({ operation }, "announced", {});

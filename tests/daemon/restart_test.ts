@@ -195,6 +195,23 @@ Deno.test(`killed and started again: ${ONE_USER ? "one user (a second one needs 
   console.log(`      back after the daemon listened: ${times.map((it) => `${it.toFixed(0)} ms`).join(", ")}`);
 });
 
+Deno.test("who left the public group is not in it under the next daemon, until he joins it again", async () => {
+  await using house = await House.serving({ contexts: [16] });
+  using host = await openVmci({ device: house.main });
+  using guest = await openVmci({ device: house.socket(16) });
+  using sibling = await openVmci({ device: house.socket(16) });
+  const { publicGroup } = host.access;
+  guest.access.leaveGroup(publicGroup);
+  for (const isIn of [false, true, true]) {
+    assertEquals(host.access.isGroupMember(publicGroup, 16), isIn);
+    await house.kill();
+    await house.start();
+    assertEquals(host.access.isGroupMember(publicGroup, 16), isIn);
+    assertEquals(host.access.isGroupMember(publicGroup, 2), true);
+    if (!isIn) sibling.access.joinGroup(publicGroup);
+  }
+});
+
 Deno.test("killed twice while a client is stopped: the second daemon still waits for it", async () => {
   await using house = await House.serving({ contexts: [16] });
   const [agent, asking] = [house.agent(), house.agent()];

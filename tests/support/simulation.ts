@@ -199,6 +199,8 @@ class SimulatedClient {
   readonly things = new Map<number, Held>();
   /** What it is told to keep of what it does not know yet, as a creation that is under way. */
   readonly early: Message[] = [];
+  /** What it is told of its context and the public group. */
+  belongs: { readonly member: GroupMember; readonly present: boolean } | undefined;
   readonly attachments = new Map<number, HeldAttachment>();
   readonly lanes = new Map<string, HeldLane>();
   readonly watches = new Map<number, { prefix: string; exact: boolean }>();
@@ -521,6 +523,12 @@ export class Simulation {
       const entries = { grants: [...grants.values()], names: [...names], members: [...members.values()] };
       client.announcing.push(say("announce_entries", { type, handle, ...entries }));
     }
+    if (client.belongs !== undefined) {
+      const { member, present } = client.belongs;
+      const nothing = { grants: [], names: [] };
+      const entries = { type: "GROUP", handle: PUBLIC, ...nothing, members: present ? [member] : [] };
+      client.announcing.push(say("announce_entries", entries));
+    }
     for (const attachment of client.attachments.values()) {
       client.announcing.push(say("announce_attachment", attachment));
     }
@@ -668,12 +676,14 @@ export class Simulation {
         return { resource, client: this.#other(), privilege: random.pick(VALID[this.#typeOf(resource)]) };
       }
       case "add_member":
+        if (random.oneIn(8)) return { group: PUBLIC, member: client.context, canAssign: true };
         return {
           group: this.#own(client, "GROUP"),
           member: this.#contextOfSomebody().context,
           canAssign: random.oneIn(2),
         };
       case "remove_member":
+        if (random.oneIn(4)) return { group: PUBLIC, member: client.context, repeated: false };
         return { group: this.#own(client, "GROUP"), member: this.#contextOfSomebody().context, repeated: false };
       case "is_member":
         return { group: this.#some("GROUP"), member: this.#contextOfSomebody().context };
@@ -802,6 +812,7 @@ export class Simulation {
       case "keep_grant":
       case "keep_name":
       case "keep_member": {
+        if (same(body.handle, PUBLIC)) return void (client.belongs = body);
         const held = client.things.get(key(body.handle));
         if (held === undefined) client.early.push(body);
         else keep(held, body);

@@ -192,7 +192,8 @@ export class SimulationModel {
   /** Who sent where until the bell between them was lost. */
   #bereft: { readonly person: Person; readonly destination: Thing }[] = [];
   #waiting: { readonly person: Person; readonly request: Request }[] = [];
-  #order = 0;
+  /** What joins under this broker comes after whatever joined under those before, whose numbers are smaller. */
+  #order = 2 ** 32;
   readonly #public: Thing = {
     type: "GROUP",
     handle: PUBLIC,
@@ -375,6 +376,11 @@ export class SimulationModel {
       this.#drop(this.members, (it) => it.group === this.#public && it.context === context);
       this.members.push({ group: this.#public, context, canAssign: true, order: 0 });
     }
+    const belongs = this.members.find((it) => it.group === this.#public && it.context === context);
+    if (belongs?.order !== 0) {
+      const member = { context, canAssign: true, order: 0 };
+      this.#tell(person, "keep_member", { handle: PUBLIC, member, present: belongs !== undefined });
+    }
     if (returns && privileged) {
       const state = this.contexts.get(context)!;
       state.chosen = args.flags;
@@ -522,8 +528,12 @@ export class SimulationModel {
     if (owner !== undefined) this.#tell(owner, "keep_grant", { type, handle, entry: this.entryOf(thing, client) });
   }
 
-  #keepMember({ handle, owner }: Thing, member: GroupMember, present: boolean): void {
-    if (owner !== undefined) this.#tell(owner, "keep_member", { handle, member, present });
+  #keepMember(group: Thing, member: GroupMember, present: boolean): void {
+    const { handle, owner } = group;
+    const members = this.people.filter(({ context }) => context === member.context);
+    for (const keeper of group === this.#public ? members : [owner]) {
+      if (keeper !== undefined) this.#tell(keeper, "keep_member", { handle, member, present });
+    }
   }
 
   #keepName({ type, handle, owner }: Thing, name: string, present: boolean): void {
@@ -941,8 +951,21 @@ export class SimulationModel {
       else this.things.push({ type, handle, context: person.context, size, creatorOnly, owner: person });
       return { accepted: true };
     },
-    announce_entries: (_person, { type, handle, grants, names, members }) => {
+    announce_entries: (person, { type, handle, grants, names, members }) => {
       const thing = this.#find(handle, type)!;
+      if (thing === this.#public) {
+        const { context } = person;
+        const isIt = (it: Member) => it.group === thing && it.context === context;
+        const [said] = members as GroupMember[];
+        const known = this.members.find(isIt);
+        if (said === undefined && known === undefined) return { refused: [] };
+        if (said !== undefined && known !== undefined && (known.order > 0 || said.order === 0)) return { refused: [] };
+        this.#drop(this.members, isIt);
+        const member = said ?? { context, canAssign: true, order: 0 };
+        if (said !== undefined) this.members.push({ group: thing, ...member });
+        this.#keepMember(thing, member, said !== undefined);
+        return { refused: [] };
+      }
       for (const { client, states } of grants) {
         for (const [privilege, state] of Object.entries(states)) {
           this.#set(thing, client, privilege as PrivilegeName, state as "ALLOW" | "DENY");
@@ -951,7 +974,6 @@ export class SimulationModel {
       for (const member of members) {
         this.#drop(this.members, (it) => it.group === thing && it.context === member.context);
         this.members.push({ group: thing, ...member });
-        this.#order = Math.max(this.#order, member.order);
       }
       for (const name of names) if (!this.names.some((it) => it.name === name)) this.#addName(name, thing);
       return { refused: [] };

@@ -12,7 +12,7 @@ import { DEFAULT_QUOTA, type Quota } from "../quota.ts";
 import { clientClaim } from "./claims.ts";
 import { type Client, Context, Group } from "./entities.ts";
 import { type FabricState, type Handlers, PUBLIC_GROUP } from "./fabric_state.ts";
-import { joinGroup, keepMember } from "./groups.ts";
+import { joinGroup, keepMember, publicMember } from "./groups.ts";
 import { endLane, recheckLanes } from "./lanes.ts";
 import { clientSurvivor, expectNoMore, slotSurvivor } from "./recovery.ts";
 import { fail } from "./refusal.ts";
@@ -205,10 +205,17 @@ function restoreFlags(fabric: FabricState, context: Context, flags: number): voi
 
 function enter(fabric: FabricState, client: Client, context: Context): void {
   context.clients.add(client);
-  if (fabric.contexts.has(context.id)) return;
+  if (fabric.contexts.has(context.id)) {
+    const member = fabric.publicGroup.members.get(context.id);
+    if (member?.order === 0) return;
+    const { handle } = fabric.publicGroup;
+    const present = member !== undefined;
+    fabric.notify(client, "keep_member", { handle, member: member ?? publicMember(context.id), present });
+    return;
+  }
   fabric.contexts.set(context.id, context);
   tellSubscribers(fabric, "context_added", context.id);
-  joinGroup(fabric, fabric.publicGroup, { context: context.id, canAssign: true, order: 0 });
+  joinGroup(fabric, fabric.publicGroup, publicMember(context.id));
   // Groups announced before this member came back.
   for (const resource of fabric.resources) {
     if (resource instanceof Group && resource.members.has(context.id)) context.groups.add(resource);

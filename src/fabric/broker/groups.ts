@@ -4,10 +4,10 @@
  * @module
  */
 
-import { formatHandle, type Handle } from "../../handle.ts";
+import { type ContextId, formatHandle, type Handle } from "../../handle.ts";
 import type { GroupMember } from "../protocol.ts";
 import { resourceClaim } from "./claims.ts";
-import { contextOf, Group } from "./entities.ts";
+import { type Client, contextOf, Group } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanesFrom } from "./lanes.ts";
 import { fail } from "./refusal.ts";
@@ -52,10 +52,8 @@ export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_mem
       if (fabric.wasDone(args)) return {};
       fail("INVALID_ARGS", `context ${args.member} is not in the group`);
     }
-    group.members.delete(args.member);
-    fabric.contexts.get(args.member)?.groups.delete(group);
+    leaveGroup(fabric, group, args.member);
     keepMember(fabric, group, member, false);
-    recheckLanesFrom(fabric, args.member);
     return {};
   },
 
@@ -68,9 +66,44 @@ export function joinGroup(fabric: FabricState, group: Group, member: GroupMember
   fabric.contexts.get(member.context)?.groups.add(group);
 }
 
-/** Tells a group's owner what a later broker must know. */
+function leaveGroup(fabric: FabricState, group: Group, context: ContextId): void {
+  group.members.delete(context);
+  fabric.contexts.get(context)?.groups.delete(group);
+  recheckLanesFrom(fabric, context);
+}
+
+/** Tells a group's owner what a later broker must know. The public group has none: its members know it themselves. */
 export function keepMember(fabric: FabricState, group: Group, member: GroupMember, present: boolean): void {
-  if (group.owner !== undefined) fabric.notify(group.owner, "keep_member", { handle: group.handle, member, present });
+  const { handle, owner } = group;
+  const keepers = group === fabric.publicGroup ? fabric.contexts.get(member.context)?.clients ?? [] : [owner];
+  for (const keeper of keepers) {
+    if (keeper !== undefined) fabric.notify(keeper, "keep_member", { handle, member, present });
+  }
+}
+
+/** How every context begins in the public group. */
+export function publicMember(context: ContextId): GroupMember {
+  return { context, canAssign: true, order: 0 };
+}
+
+/**
+ * A context is in the public group as it says it was under the broker before, or is not. It can go in and out as it
+ * likes, so that needs no ticket.
+ */
+export function announcedPublic(fabric: FabricState, client: Client, members: readonly GroupMember[]): void {
+  const { publicGroup } = fabric;
+  const context = contextOf(client);
+  const known = publicGroup.members.get(context.id);
+  const said = members.find((member) => member.context === context.id);
+  // Another process of it may have said so before, or gone in since.
+  const isKnown = said === undefined
+    ? known === undefined
+    : known !== undefined && (known.order > 0 || said.order === 0);
+  if (isKnown) return;
+  const member = { ...publicMember(context.id), order: Math.max(0, said?.order ?? 0) };
+  if (said !== undefined) joinGroup(fabric, publicGroup, member);
+  else leaveGroup(fabric, publicGroup, context.id);
+  keepMember(fabric, publicGroup, member, said !== undefined);
 }
 
 function groupOf(fabric: FabricState, handle: Handle): Group {

@@ -12,7 +12,7 @@ import { DEFAULT_QUOTA } from "../quota.ts";
 import { attachmentClaim, laneClaim, resourceClaim, splitTicket, wellKnownClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
-import { joinGroup, keepMember } from "./groups.ts";
+import { announcedPublic, joinGroup, keepMember } from "./groups.ts";
 import { addLane, recheckLanes } from "./lanes.ts";
 import { addName } from "./names.ts";
 import { fail } from "./refusal.ts";
@@ -69,6 +69,10 @@ export const recoveryHandlers: Handlers<
   announce_entries: (fabric, client, args) => {
     demandReturned(client);
     const resource = fabric.resources.get(args.type, args.handle);
+    if (resource === fabric.publicGroup) {
+      announcedPublic(fabric, client, args.members);
+      return { refused: args.names };
+    }
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
     const context = contextOf(client);
     for (const { client: other, states } of args.grants.slice(0, roomFor(context, "grants", resource.access.size))) {
