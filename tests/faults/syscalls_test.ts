@@ -7,13 +7,19 @@ import { failCalls } from "./hostile_support/syscalls_plan.ts";
 const seed = Number(Deno.env.get("VMCI_SEED") ?? 20780);
 
 Deno.test(`system calls: one fails within each operation, on the client's and on the broker's side (seed ${seed})`, async () => {
-  const figures = await failCalls({ seed, seconds: 45, operations: 0.5, bodies: 0, each: 0 });
+  const figures = await failCalls({ seed, seconds: 45, settings: ["operations"], part: { number: 1, of: 2 } });
   assertEquals(figures.problems, []);
   assert(figures.faults > 50, Deno.inspect(figures));
 });
 
 Deno.test(`system calls: one fails in tests of the conformance suite (seed ${seed})`, async () => {
-  const figures = await failCalls({ seed, seconds: 30, operations: 0, bodies: 16, each: 5 });
+  const figures = await failCalls({
+    seed,
+    seconds: 30,
+    settings: ["one process", "two processes", "no raw pointers"],
+    deeds: 6,
+    each: 4,
+  });
   assertEquals(figures.problems, []);
   assert(figures.faults > 10, Deno.inspect(figures));
 });

@@ -1,8 +1,10 @@
 /**
  * Everything at length, with figures.
  *
- *     deno task soak [--minutes N] [--seed N] [--only NAME] [--json]
+ *     deno task soak [--minutes N] [--seed N] [--only NAME] [--part I/N] [--all] [--json]
  *
+ * With `--all` what has an end is done to its end, whatever time that takes: `--only leaks --all`. Of what is too much for
+ * that, `--part` takes one part of several: `--only system-calls --all --part 3/100`.
  * The first failure ends it, with the seed and how to see it again.
  */
 
@@ -42,19 +44,25 @@ function show(figures: Figures): void {
   }
 }
 
+/** Reads `2/10`; `null` when it is no part. */
+function partOf(text: string): { readonly number: number; readonly of: number } | null {
+  const [, number = 0, of = 0] = /^(\d+)\/(\d+)$/.exec(text)?.map(Number) ?? [];
+  return number >= 1 && number <= of ? { number, of } : null;
+}
+
 /** Runs the pieces, and gives the exit code. */
 async function soak(args: readonly string[]): Promise<number> {
-  const { minutes, seed: given, only, json } = parseArgs([...args], {
-    string: ["minutes", "seed", "only"],
-    boolean: ["json"],
+  const { minutes, seed: given, only, part: slice, all: toTheEnd, json } = parseArgs([...args], {
+    string: ["minutes", "seed", "only", "part"],
+    boolean: ["json", "all"],
     default: { minutes: "30" },
   });
   const seed = given === undefined ? Date.now() % 2 ** 31 : Number(given);
   const pieces = PIECES.filter(({ name }) => only === undefined || name === only);
-  if (pieces.length === 0 || !(Number(minutes) > 0) || !Number.isSafeInteger(seed)) {
-    console.error(
-      `deno task soak [--minutes N] [--seed N] [--only ${PIECES.map(({ name }) => name).join("|")}] [--json]`,
-    );
+  const part = slice === undefined ? undefined : partOf(slice);
+  if (pieces.length === 0 || !(Number(minutes) > 0) || !Number.isSafeInteger(seed) || part === null) {
+    const names = PIECES.map(({ name }) => name).join("|");
+    console.error(`deno task soak [--minutes N] [--seed N] [--only ${names}] [--part I/N] [--all] [--json]`);
     return 2;
   }
   const until = Date.now() + Number(minutes) * 60_000;
@@ -64,7 +72,12 @@ async function soak(args: readonly string[]): Promise<number> {
     const begun = Date.now();
     if (!json) console.log(`${piece.name} (seed ${seed})`);
     try {
-      const figures = await piece.run({ seed, until: begun + Math.max(0, until - begun) * piece.share / shares });
+      const figures = await piece.run({
+        seed,
+        part,
+        all: toTheEnd,
+        until: begun + Math.max(0, until - begun) * piece.share / shares,
+      });
       reports.push({ piece: piece.name, seed, seconds: Math.round((Date.now() - begun) / 1000), figures });
       if (!json) show({ ...figures, seconds: reports.at(-1)!.seconds });
     } catch (error) {

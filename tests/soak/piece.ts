@@ -8,6 +8,10 @@
 export interface SoakOptions {
   /** What its choices follow from. */
   readonly seed: number;
+  /** Which part of what can be enumerated; all of it without it. */
+  readonly part?: { readonly number: number; readonly of: number } | undefined;
+  /** Whether it goes on until all is done, whatever time that takes. */
+  readonly all?: boolean | undefined;
   /** When it should end, as `Date.now()` says it; what is under way is brought to its end. */
   readonly until: number;
 }

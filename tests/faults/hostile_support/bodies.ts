@@ -4,44 +4,63 @@
  * @module
  */
 
-import { closeDescriptor } from "../../../ffi/descriptor.ts";
-import { mapReadOnly } from "../../../ffi/mapping.ts";
-import { createMemfd } from "../../../ffi/memfd.ts";
 import { facets } from "../../conformance/facets.ts";
 import type { Body, Declare, Fabric, Facet, JoinOptions, Party } from "../../conformance/suite.ts";
 import { makeRunDirectory, oneProcess } from "../../support/media.ts";
 import { Agent, type Remote } from "../../support/remote.ts";
 import { openKept, Scenes } from "../../support/scenes.ts";
 import type { Vmci } from "../../../mod.ts";
-import { type Case, type Side, text, unexplained, type Verdict, WAITED } from "./campaign.ts";
-import { type FaultPlan, waysOf } from "./faults.ts";
+import {
+  type Calls,
+  type Case,
+  type Deed,
+  loses,
+  type Side,
+  text,
+  unexplained,
+  type Verdict,
+  WAITED,
+} from "./campaign.ts";
+import { type CallMade, describeFault, type FaultPlan } from "./faults.ts";
+import type { FaultyScenes } from "./faulty_agent.ts";
 import { FaultyBroker } from "./faulty_broker.ts";
-import { held, settled } from "./held.ts";
+import { closeSomething, held, settled } from "./held.ts";
 
 /** Milliseconds after which a test that waits for what was lost is told to give up, and in which it then must. */
 const PATIENCE = { waiting: 8_000, closing: 20_000 };
 
-/** The tests of the suite that need no second process, by name. */
-export function conformanceBodies(): Map<string, Body> {
+/** Whose calls fail, where; the broker's are the same wherever its clients are. */
+const SIDES: Readonly<Record<string, readonly Side[]>> = {
+  "one process": ["client", "broker"],
+  "two processes": ["client", "guest"],
+  "no raw pointers": ["client"],
+};
+
+/** The calls of which there are others where raw pointers may not be used. */
+const WITHOUT_POINTERS = ["mmap", "mremap", "munmap"];
+
+/** The tests of the suite, by name; with two processes those that need a second one or in which it does something. */
+export function conformanceBodies(setting: Deed["setting"]): Map<string, Body> {
+  const processes = setting === "two processes";
+  const traits = { ...oneProcess, processes, transfersBuffers: setting !== "no raw pointers" };
   const bodies = new Map<string, Body>();
   for (const [facet, declare] of Object.entries(facets) as [string, Facet][]) {
     const test = (name: string, body: Body) => void bodies.set(`${facet}: ${name}`, body);
-    declare(Object.assign(test, { alone: test }) as Declare, oneProcess);
+    declare(Object.assign(test, { alone: processes ? () => {} : test }) as Declare, traits);
   }
   return bodies;
 }
 
-/** A fabric whose parties are all in this process, and that can be left whatever has failed before. */
+/** A fabric that can be left whatever has failed before. */
 class FragileFabric implements Fabric {
   readonly device: string;
   readonly scenes: Remote<Scenes>;
-  readonly #scenes = new Scenes();
   readonly #opened: Vmci[] = [];
   readonly #spawned: Agent[] = [];
 
-  constructor(device: string) {
+  constructor(device: string, scenes: Remote<Scenes>) {
     this.device = device;
-    this.scenes = this.#scenes as unknown as Remote<Scenes>;
+    this.scenes = scenes;
   }
 
   async open(options?: JoinOptions): Promise<Vmci> {
@@ -65,78 +84,147 @@ class FragileFabric implements Fabric {
     const errors: unknown[] = [];
     const attempt = (leave: () => Promise<void>) => leave().catch((error) => void errors.push(error));
     for (const agent of this.#spawned.splice(0)) await attempt(() => agent[Symbol.asyncDispose]());
-    await attempt(() => this.#scenes.leaveAll());
+    await attempt(() => this.scenes.leaveAll());
     for (const vmci of this.#opened.splice(0).reverse()) await attempt(() => vmci[Symbol.asyncDispose]());
     if (errors.length > 0) throw new AggregateError(errors, "leaving failed");
   }
 }
 
+/** The second party in a process of its own, whose calls can be made to fail. */
+class Guest implements AsyncDisposable {
+  readonly #agent = new Agent({
+    program: new URL("faulty_agent.ts", import.meta.url).pathname,
+    permissions: ["--allow-all", "--v8-flags=--expose-gc"],
+  });
+  readonly scenes = this.#agent.scenes as Remote<FaultyScenes>;
+
+  /** Ends it, though it may wait for ever. */
+  kill(): Promise<void> {
+    return this.#agent.kill();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent[Symbol.asyncDispose]();
+  }
+}
+
+/** An agent keeps all it was ever given: after so many tests another one serves. */
+const TIMES = 200;
+
+let guest: Guest | undefined;
+let served = 0;
+
+/** The one who serves, with nothing open but what is its own. */
+async function aGuest(): Promise<Guest> {
+  if (served++ % TIMES === 0) await dismissGuest();
+  guest ??= new Guest();
+  await guest.scenes.remember();
+  return guest;
+}
+
 /** What calls one test makes when nothing fails. */
-export async function callsOfBody(body: Body, side: Side, client: FaultPlan): Promise<readonly string[]> {
-  const { calls, error } = await perform(body, side, client, 0, 0);
-  if (error !== undefined) throw error;
+export async function callsOfBody(deed: Deed, client: FaultPlan): Promise<Calls> {
+  const calls: Partial<Record<Side, readonly CallMade[]>> = {};
+  const body = conformanceBodies(deed.setting).get(deed.operation)!;
+  for (const side of SIDES[deed.setting]!) {
+    const other = deed.setting === "two processes" ? await aGuest() : undefined;
+    const performed = await perform(body, other, side, client, 0, 0);
+    if (performed.error !== undefined) throw performed.error;
+    calls[side] = deed.setting === "no raw pointers"
+      ? performed.calls.map(({ name, ways }) => ({ name, ways: WITHOUT_POINTERS.includes(name) ? ways : [] }))
+      : performed.calls;
+  }
   return calls;
 }
 
-/** Every failure of one test, on one side. */
-export function casesOfBody(name: string, side: Side, calls: readonly string[]): Case[] {
-  return calls.flatMap((call, index) =>
-    Array.from({ length: waysOf(call) }, (_, way) => ({ operation: name, side, nth: index + 1, way }))
-  );
-}
-
 /** Has one call of a test fail, and looks what came of it. */
-export async function runBody(body: Body, { side, nth, way }: Case, client: FaultPlan): Promise<Verdict> {
+export async function runBody(one: Case, client: FaultPlan): Promise<Verdict> {
+  const { setting, operation, side, nth, call, way } = one;
+  const body = conformanceBodies(setting).get(operation)!;
+  const other = setting === "two processes" ? await aGuest() : undefined;
   const before = held();
-  const { failed, error, stuck } = await perform(body, side, client, nth, way);
+  const performed = await perform(body, other, side, client, nth, way);
+  const { error, stuck } = performed;
+  // Who had to be ended could not say what failed.
+  const failed = performed.guestEnded && side === "guest" ? describeFault(call, way) : performed.failed;
   const problems: string[] = [];
   if (stuck) problems.push("it hangs");
-  if (error !== undefined) {
+  if (performed.guestEnded && !loses(failed)) problems.push("its second party hangs");
+  if (error !== undefined && !performed.guestEnded) {
     problems.push(...unexplained(error, failed));
     if (failed === undefined) problems.push(`it failed although nothing was made to fail: ${text(error)}`);
   }
+  if (guest !== undefined) {
+    const more = await guest.scenes.leftOpen();
+    if (more !== "") problems.push(`left open by its second party: ${more}`);
+    if (problems.length > 0) {
+      // What is wrong now is not held against the next one.
+      await guest.kill();
+      guest = undefined;
+    }
+  }
+  // The pipes to a party that was ended are gone with it.
   closeSomething();
   const more = await settled(before);
+  const verdict = { failed, passed: error === undefined, problems };
   // A thread that has ended closes nothing later.
-  if (side === "broker" && failed === "munmap ENOMEM") return { failed, passed: error === undefined, problems };
+  if (side === "broker" && failed === "munmap ENOMEM") return verdict;
   if (more !== "") problems.push(`left open: ${more}`);
-  return { failed, passed: error === undefined, problems };
+  return verdict;
 }
 
-/** What could not be given back is given back at the next closing of anything. */
-function closeSomething(): void {
-  const fd = createMemfd("vmci-test", 4096);
-  mapReadOnly(fd, 4096).close();
-  closeDescriptor(fd);
+/** Ends what tests were run with. */
+export async function dismissGuest(): Promise<void> {
+  await guest?.[Symbol.asyncDispose]();
+  guest = undefined;
 }
 
-interface Performed {
-  readonly calls: readonly string[];
-  readonly failed: string | undefined;
+interface Performed extends Pick<FaultPlan, "calls" | "failed"> {
   readonly error: unknown;
   /** Whether it did not even end when all had left. */
   readonly stuck: boolean;
+  /** Whether the second party waited on when the first had left, and was ended. */
+  readonly guestEnded: boolean;
 }
 
-async function perform(body: Body, side: Side, client: FaultPlan, nth: number, way: number): Promise<Performed> {
+async function perform(
+  body: Body,
+  other: Guest | undefined,
+  side: Side,
+  client: FaultPlan,
+  nth: number,
+  way: number,
+): Promise<Performed> {
   const device = await makeRunDirectory();
   const broker = side === "broker" ? await FaultyBroker.start(device) : undefined;
-  const plan = broker?.plan ?? client;
-  const fabric = new FragileFabric(device);
+  const plan = side === "guest" ? other!.scenes : broker?.plan ?? client;
+  const fabric = new FragileFabric(device, other?.scenes ?? new Scenes() as unknown as Remote<Scenes>);
   const errors: unknown[] = [];
   const keep = (error: unknown) => void errors.push(error);
-  plan.arm(nth, way);
+  await plan.arm(nth, way);
   const performance = body(fabric).catch(keep);
   let stuck = await outlasts(performance, PATIENCE.waiting);
   // What it waits for was lost with the call that failed. Who waits is told when everybody leaves.
   if (stuck) errors.push(new Error(WAITED));
   const leaving = fabric[Symbol.asyncDispose]().catch(keep);
-  stuck = await outlasts(Promise.all([performance, leaving]), PATIENCE.closing);
-  const { calls, failed } = plan;
-  plan.disarm();
+  const left = Promise.all([performance, leaving]);
+  stuck = await outlasts(left, PATIENCE.closing);
+  const guestEnded = stuck && other !== undefined;
+  if (guestEnded) {
+    // It waits without turning its event loop, and cannot be told.
+    await other.kill();
+    guest = undefined;
+    stuck = await outlasts(left, PATIENCE.closing);
+  }
+  const silent = guestEnded && side === "guest";
+  // Who remembers what was called has no use for what failed.
+  const calls = silent || nth > 0 ? [] : [...await plan.calls as Performed["calls"]];
+  const failed = silent ? undefined : await plan.failed as string | undefined;
+  if (!silent) await plan.disarm();
   await broker?.[Symbol.asyncDispose]();
   await Deno.remove(device, { recursive: true });
-  return { calls, failed, stuck, error: errors.length > 1 ? new AggregateError(errors) : errors[0] };
+  const error = errors.length > 1 ? new AggregateError(errors) : errors[0];
+  return { calls, failed, stuck, guestEnded, error };
 }
 
 /** Whether something is not over after so many milliseconds. */

@@ -5,6 +5,10 @@
  */
 
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
+import { readText } from "../../../ffi/file.ts";
+import { mapReadOnly } from "../../../ffi/mapping.ts";
+import { createMemfd } from "../../../ffi/memfd.ts";
+import { listDirectory, readLink } from "../../../ffi/path.ts";
 import { RawClient } from "../../support/raw_client.ts";
 
 /** What this process holds. */
@@ -15,23 +19,21 @@ export interface Held {
   readonly mappings: Readonly<Record<string, number>>;
 }
 
-/** Looks at what this process holds, all its threads together. */
+/** More than the list of a process' mappings has. */
+const MOST_OF_A_LIST = 1 << 22;
+
+/** Looks at what this process holds, all its threads together; by the library, for Deno lets only who may do all. */
 export function held(): Held {
   const descriptors: Record<string, number> = {};
-  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
-    let target: string;
-    try {
-      target = Deno.readLinkSync(`/proc/self/fd/${name}`);
-    } catch (error) {
-      // The one that the look itself has open.
-      if (error instanceof Deno.errors.NotFound) continue;
-      throw error;
-    }
+  for (const name of listDirectory("/proc/self/fd")) {
+    const target = readLink(`/proc/self/fd/${name}`);
+    // The one that the look itself had open.
+    if (target === undefined) continue;
     const kind = target.replace(/:\[\d+\]$/, "").replace(/^\/proc\/.*/, "/proc");
     descriptors[kind] = (descriptors[kind] ?? 0) + 1;
   }
   const mappings: Record<string, number> = {};
-  for (const [name] of Deno.readTextFileSync("/proc/self/maps").matchAll(/memfd:vmci\S*/g)) {
+  for (const [name] of readText("/proc/self/maps", MOST_OF_A_LIST).matchAll(/memfd:vmci\S*/g)) {
     mappings[name] = (mappings[name] ?? 0) + 1;
   }
   return { descriptors, mappings };
@@ -59,6 +61,23 @@ export async function settled(before: Held): Promise<string> {
     await new Promise((resolve) => setTimeout(resolve, round < 10 ? 0 : 10));
   }
   return surplus(before, held());
+}
+
+/** What could not be given back is given back at the next closing of anything. */
+export function closeSomething(): void {
+  const fd = createMemfd("vmci-test", 4096);
+  mapReadOnly(fd, 4096).close();
+  closeDescriptor(fd);
+}
+
+/**
+ * Deno makes a pair of sockets for signals when somebody first listens to one, or by itself about a second after a
+ * process began. So that nobody is taken to have left it open, it is made now.
+ */
+export function openWhatDenoOpens(): void {
+  const ignore = () => {};
+  Deno.addSignalListener("SIGHUP", ignore);
+  Deno.removeSignalListener("SIGHUP", ignore);
 }
 
 /** How much a broker knows of each kind of thing. */

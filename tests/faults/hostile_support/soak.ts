@@ -1,5 +1,5 @@
 /**
- * The faults and the hostile, at length.
+ * The hostile, at length.
  *
  * @module
  */
@@ -10,28 +10,14 @@ import { OwnDirectory } from "../../support/program.ts";
 import { known } from "./held.ts";
 import { attack, HonestPair, type HostileFigures } from "./hostile_clients.ts";
 import { scribbledLanes } from "./scribbled_lanes.ts";
-import { failCalls, type SyscallsFigures } from "./syscalls_plan.ts";
 
 export { type RingFigures, ringFuzz } from "./ring_fuzz.ts";
 export type { HostileFigures } from "./hostile_clients.ts";
-export type { SyscallsFigures } from "./syscalls_plan.ts";
 
 /** How long something goes on, and what decides about it. */
 export interface Soaking {
   readonly seed: number;
   readonly minutes: number;
-}
-
-/** So many failures of one test of the conformance suite, on each side, before the next one's turn. */
-const EACH = 400;
-
-/**
- * Has every call fail once: all of each operation's, then those of the conformance suite, as far as the time goes.
- *
- * @returns The figures; `problems` must be empty.
- */
-export async function everySystemCall({ seed, minutes }: Soaking): Promise<SyscallsFigures> {
-  return await failCalls({ seed, seconds: minutes * 60, operations: 1, bodies: 1e6, each: EACH });
 }
 
 /** What hostile clients and senders did. */

@@ -1,33 +1,55 @@
 /**
- * Which failures are tried, and a process that tries them under watch.
+ * Which failures there are and which of them are tried, and the processes that try them under watch.
+ *
+ * First the calls of every operation and test are counted; each of them, in each way in which it can fail, is a case.
+ * The order of the cases follows from what they are and from a seed, and so does the part that one belongs to: parts
+ * that were run at different times are all there is, though a test makes a call more or less from one time to the next.
+ * Each operation and test has its turn before one has its second.
  *
  * @module
  */
 
+import { LEAST } from "../../support/least_permission.ts";
+import { linesOf } from "../../support/wire.ts";
 import { ROOT } from "../../tools/deno.ts";
-import type { Case, Verdict } from "./campaign.ts";
+import { conformanceBodies } from "./bodies.ts";
+import { type Case, casesOf, type Deed, type Setting, type Verdict } from "./campaign.ts";
+import { operations } from "./operations.ts";
+import type { Answer, Question } from "./syscalls_main.ts";
+
+/** One of so many parts of all cases, from 1. */
+export interface Part {
+  readonly number: number;
+  readonly of: number;
+}
 
 /** What is tried. */
 export interface SyscallsPlan {
   /** Decides about the order, and what is left out. */
   readonly seed: number;
-  /** So many cases were done before. */
-  readonly start: number;
-  /** Seconds after which no other case begins. */
-  readonly seconds: number;
-  /** The share of the operations' failures, 0 to 1. */
-  readonly operations: number;
-  /** How many tests of the conformance suite. */
-  readonly bodies: number;
-  /** How many failures of each of them, on each side. */
-  readonly each: number;
+  /** Where; everywhere without it. */
+  readonly settings?: readonly Setting[];
+  /** How many operations, or tests of the conformance suite, of each setting; all without it. */
+  readonly deeds?: number;
+  /** How many failures of each of them, on each side; all without it. */
+  readonly each?: number;
+  /** Which part of that; all of it without it. */
+  readonly part?: Part;
+  /** Seconds after which no other case begins; none without it. */
+  readonly seconds?: number;
+  /** Told of everything that is wrong at once. */
+  readonly onProblem?: (problem: string) => void;
 }
 
 /** What came of it. */
 export interface SyscallsFigures {
+  /** How many cases there are, in the operations and tests that were chosen and in all parts. */
+  there: number;
+  /** How many of them were to be tried. */
+  planned: number;
   /** Operations and tests that were run with a call that should fail. */
   cases: number;
-  /** Calls that were made to fail. */
+  /** Calls that were made to fail; the others were not made when their cases were tried. */
   faults: number;
   /** Those that succeeded all the same. */
   survived: number;
@@ -35,79 +57,162 @@ export interface SyscallsFigures {
   problems: string[];
 }
 
-/** Reads a plan. */
-export function parsePlan(text: string): SyscallsPlan {
-  return JSON.parse(text) as SyscallsPlan;
-}
+const SETTINGS: readonly Setting[] = ["operations", "one process", "two processes", "no raw pointers"];
 
-/** Milliseconds without a word after which a process is taken for hung; those that hang in it itself it says itself. */
+/** Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can. */
 const SILENCE = 120_000;
 
-/** Has calls fail, in processes that are replaced when they die or hang. */
-export async function failCalls(plan: Omit<SyscallsPlan, "start">): Promise<SyscallsFigures> {
-  const figures: SyscallsFigures = { cases: 0, faults: 0, survived: 0, problems: [] };
-  const end = performance.now() + plan.seconds * 1000;
-  for (let start = 0; start >= 0;) {
-    const seconds = Math.max(0, (end - performance.now()) / 1000);
-    start = await runProcess({ ...plan, start, seconds }, figures);
+/** So often a case is tried in which a call was not made this time that was made when they were counted. */
+const TRIES = 3;
+
+function isMissed({ failed, problems }: Verdict): boolean {
+  return failed === undefined && problems.length === 0;
+}
+
+/** Counts calls, and has them fail, in processes that are replaced when they die or hang. */
+export async function failCalls(plan: SyscallsPlan): Promise<SyscallsFigures> {
+  const { seed, settings = SETTINGS, deeds = Infinity, each = Infinity, part, seconds = Infinity } = plan;
+  const end = performance.now() + seconds * 1000;
+  const figures: SyscallsFigures = { there: 0, planned: 0, cases: 0, faults: 0, survived: 0, problems: [] };
+  await using crew = new Crew();
+  const turns: Case[][] = [];
+  for (const setting of settings) {
+    const names = setting === "operations" ? Object.keys(operations) : [...conformanceBodies(setting).keys()];
+    const all = names.map((operation): Deed => ({ setting, operation }));
+    for (const deed of inOrder(all, seed).slice(0, deeds)) {
+      const { calls } = await crew.ask(setting, { count: deed });
+      const found = casesOf(deed, calls!);
+      figures.there += found.length;
+      for (const side of Map.groupBy(found, ({ side }) => side).values()) {
+        const mine = side.filter((one) => part === undefined || luck(one, seed) % part.of === part.number - 1);
+        for (const [turn, one] of inOrder(mine, seed).slice(0, each).entries()) (turns[turn] ??= []).push(one);
+      }
+    }
+  }
+  const cases = turns.flatMap((turn) => inOrder(turn, seed));
+  figures.planned = cases.length;
+  for (const one of cases) {
+    if (performance.now() > end) break;
+    let verdict = await crew.attempt(one);
+    for (let again = 1; again < TRIES && isMissed(verdict); again++) verdict = await crew.attempt(one);
+    figures.cases++;
+    if (verdict.failed !== undefined) figures.faults++;
+    if (verdict.failed !== undefined && verdict.passed) figures.survived++;
+    for (const problem of verdict.problems) {
+      figures.problems.push(`${describe(one)} (${verdict.failed}): ${problem}`);
+      plan.onProblem?.(figures.problems.at(-1)!);
+    }
   }
   return figures;
 }
 
-/** Runs one process to its end; answers how many cases are done if another must go on, or -1. */
-async function runProcess(plan: SyscallsPlan, figures: SyscallsFigures): Promise<number> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--allow-all",
-      "--v8-flags=--expose-gc",
-      `${ROOT}tests/faults/hostile_support/syscalls_main.ts`,
-      JSON.stringify(plan),
-    ],
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  let hung = false;
-  const hang = () => {
-    hung = true;
-    child.kill("SIGKILL");
-  };
-  let timer = setTimeout(hang, SILENCE);
-  let under: { readonly begun: number; readonly case: Case } | undefined;
-  let done = false;
-  const complaints = new Response(child.stderr).text();
-  let rest = "";
-  for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
-    clearTimeout(timer);
-    timer = setTimeout(hang, SILENCE);
-    const lines = (rest + chunk).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const said = JSON.parse(line) as { begun?: number; case: Case; verdict?: Verdict; done?: true };
-      if (said.done) done = true;
-      else if (said.begun !== undefined) under = { begun: said.begun, case: said.case };
-      else under = take(said.case, said.verdict!, figures);
+/** The processes in which calls fail, one for each setting. */
+class Crew implements AsyncDisposable {
+  readonly #workers = new Map<Setting, Worker>();
+
+  /** Asks a question that is answered. */
+  async ask(setting: Setting, question: Question): Promise<Answer> {
+    let worker = this.#workers.get(setting);
+    if (worker === undefined) this.#workers.set(setting, worker = new Worker(setting));
+    return await worker.ask(question);
+  }
+
+  /** Tries a case, of which the process may die. */
+  async attempt(one: Case): Promise<Verdict> {
+    try {
+      const { verdict } = await this.ask(one.setting, { try: one });
+      return verdict!;
+    } catch (error) {
+      if (!(error instanceof WorkerGone)) throw error;
+      this.#workers.delete(one.setting);
+      return { failed: undefined, passed: false, problems: [error.message] };
     }
   }
-  clearTimeout(timer);
-  const { code, signal } = await child.status;
-  const stderr = await complaints;
-  if (done && code === 0) return -1;
-  const how = hung ? "it hangs" : `the process ended with ${signal ?? code}: ${stderr.slice(-2000)}`;
-  if (under === undefined) throw new Error(`outside of any case ${how}`);
-  figures.cases++;
-  figures.problems.push(`${describe(under.case)}: ${how}`);
-  return under.begun;
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const worker of this.#workers.values()) await worker[Symbol.asyncDispose]();
+  }
 }
 
-function take(one: Case, { failed, passed, problems }: Verdict, figures: SyscallsFigures): undefined {
-  figures.cases++;
-  if (failed !== undefined) figures.faults++;
-  if (failed !== undefined && passed) figures.survived++;
-  for (const problem of problems) figures.problems.push(`${describe(one)} (${failed}): ${problem}`);
+/** A process died or hung. */
+class WorkerGone extends Error {}
+
+/** See `syscalls_main.ts`. */
+class Worker implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #output: AsyncGenerator<string>;
+  readonly #complaints: Promise<string>;
+
+  constructor(setting: Setting) {
+    // What the tests themselves need beside the library is allowed in any case.
+    const allowed = setting === "no raw pointers"
+      ? [...LEAST, "--allow-read", "--allow-write", "--allow-run", "--allow-env", "--allow-sys"]
+      : ["--allow-all"];
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "--no-prompt",
+        ...allowed,
+        "--v8-flags=--expose-gc",
+        `${ROOT}tests/faults/hostile_support/syscalls_main.ts`,
+        setting,
+      ],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.#input = this.#child.stdin.getWriter();
+    this.#output = linesOf(this.#child.stdout);
+    this.#complaints = new Response(this.#child.stderr).text();
+  }
+
+  async ask(question: Question): Promise<Answer> {
+    let hung = false;
+    const hang = setTimeout(() => {
+      hung = true;
+      this.#child.kill("SIGKILL");
+    }, SILENCE);
+    try {
+      // If it has just died, there is no answer for that.
+      await this.#input.write(new TextEncoder().encode(`${JSON.stringify(question)}\n`)).catch(() => {});
+      const { value, done } = await this.#output.next();
+      if (!done) return JSON.parse(value) as Answer;
+    } finally {
+      clearTimeout(hang);
+    }
+    await this.#input.abort().catch(() => {});
+    const { code, signal } = await this.#child.status;
+    const complaints = (await this.#complaints).slice(-2000);
+    throw new WorkerGone(hung ? "it hangs" : `the process ended with ${signal ?? code}: ${complaints}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#input.close().catch(() => {});
+    await this.#output.return(undefined);
+    await this.#complaints;
+    await this.#child.status;
+  }
 }
 
-function describe({ operation, side, nth, way }: Case): string {
-  return `'${operation}', the ${side}'s call ${nth} in way ${way}`;
+/** An order that follows from what the things are, and a seed. */
+function inOrder<T extends object>(things: readonly T[], seed: number): T[] {
+  return things.map((thing) => ({ thing, luck: luck(thing, ~seed) }))
+    .sort((a, b) => a.luck - b.luck)
+    .map(({ thing }) => thing);
+}
+
+/** A number from 0 to below 2^32. */
+function luck(thing: object, seed: number): number {
+  let hash = seed ^ 0x811c9dc5;
+  for (const character of Object.values(thing).join("\n")) {
+    hash = Math.imul(hash ^ character.codePointAt(0)!, 0x01000193);
+  }
+  hash = Math.imul(hash ^ hash >>> 16, 0x85ebca6b);
+  hash = Math.imul(hash ^ hash >>> 13, 0xc2b2ae35);
+  return (hash ^ hash >>> 16) >>> 0;
+}
+
+function describe({ setting, operation, side, nth, call, way }: Case): string {
+  return `${setting}: '${operation}', the ${side}'s call ${nth} (${call}) in way ${way}`;
 }
