@@ -26,6 +26,7 @@ import {
   type Lent,
   meet,
   sentSoFar,
+  trafficBetween,
 } from "./support/scene.ts";
 import type { Strike } from "./support/stage.ts";
 import { becomes, type Holdings, holdingsOf, inTime, stateOf } from "./support/watch.ts";
@@ -55,7 +56,9 @@ export interface BrokerFigures {
   /** How long after the blow each of the others knew another broker, in milliseconds. */
   readonly knew: readonly number[];
   readonly pause: number;
-  readonly datagrams: number;
+  /** The strangers' datagrams. */
+  readonly sent: number;
+  readonly checked: number;
 }
 
 /** What is the same with and without a blow. */
@@ -202,7 +205,7 @@ export class BrokerRoom implements AsyncDisposable {
       calls = Number((await broker.nextLine())!.replace("survived ", ""));
     }
     await this.#compare(kind, name, strike, device, own, outcome);
-    const datagrams = await this.#receiver.run((s) => s.received.get(1)!.next);
+    const { sent: all, checked } = await trafficBetween(this.#sender, this.#receiver);
 
     this.#doing = "everybody leaves";
     for (const player of [this.#actor, this.#partner, this.#sender, this.#receiver]) {
@@ -210,7 +213,7 @@ export class BrokerRoom implements AsyncDisposable {
       assertEquals(player.complaints, "");
     }
     await becomes(() => this.#had(), had, "what players have");
-    return { calls, knew, pause, datagrams };
+    return { calls, knew, pause, sent: all, checked };
   }
 
   /** Waits for the blow; when the operation was over before, the broker is struck from here. */

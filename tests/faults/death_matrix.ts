@@ -18,8 +18,8 @@ export interface MatrixOptions {
   readonly seed: number;
   readonly cases?: number;
   readonly minutes?: number;
-  /** Seconds that a process is stopped; 1 without it. */
-  readonly stopped?: number;
+  /** Seconds that a process is stopped, in turn; 1 without it. */
+  readonly stopped?: readonly number[];
   /** Told of every case before it is run. */
   readonly onCase?: (description: string) => void;
 }
@@ -29,10 +29,10 @@ export interface FaultFigures {
   readonly cases: number;
   /** Processes that were killed or stopped. */
   readonly faults: number;
-  /** Datagrams whose arrival and order was checked. */
-  readonly datagrams: number;
-  /** Datagrams that did not arrive, came twice, or out of order. Anything but 0 is thrown as an error before. */
-  readonly losses: number;
+  /** Datagrams that were sent, as their senders say. */
+  readonly sent: number;
+  /** Datagrams that came, once each and in order, as their receivers say. */
+  readonly checked: number;
   /** Milliseconds from the blow until a survivor was told. */
   readonly survivorsKnewMs: { readonly p50: number; readonly max: number };
   /** Milliseconds that others' traffic paused at most. */
@@ -121,7 +121,8 @@ class Sum {
   #cases = 0;
   #pause = 0;
   readonly #knew: number[] = [];
-  datagrams = 0;
+  sent = 0;
+  checked = 0;
 
   add(knew: readonly number[], pause: number): void {
     this.#cases++;
@@ -133,8 +134,8 @@ class Sum {
     return {
       cases: this.#cases,
       faults: this.#cases,
-      datagrams: this.datagrams,
-      losses: 0,
+      sent: this.sent,
+      checked: this.checked,
       survivorsKnewMs: spread(this.#knew),
       longestPauseMs: Math.round(this.#pause),
     };
@@ -146,17 +147,20 @@ async function clientDeaths(
   sum: Sum,
   daemon?: { readonly device: string; readonly pid: number },
 ): Promise<void> {
-  const { seed, stopped = 1, onCase } = options;
+  const { seed, stopped = [1], onCase } = options;
   await using room = await DeathRoom.make(daemon);
   const all = inTurns(allCases(await room.measure()), seed);
   const budget = new Budget(options);
   for (let i = 0; budget.next() && (i < all.length || !budget.once); i++) {
     const one = all[i % all.length]!;
     onCase?.(describeCase(one));
-    const { knew, pause } = await room.run(one, stopped);
+    const seconds = stopped[Math.floor(i / STOPPED_SHARE) % stopped.length]!;
+    const { knew, pause } = await room.run(one, seconds);
     sum.add(knew === undefined ? [] : [knew], pause);
   }
-  sum.datagrams += await room.datagrams();
+  const { sent, checked } = await room.datagrams();
+  sum.sent += sent;
+  sum.checked += checked;
 }
 
 /** What is done elsewhere has another broker. */
@@ -166,7 +170,7 @@ const LEFT_OUT: readonly string[] = ["open where nobody is"];
 const BLOWS = 2;
 
 async function brokerDeaths(kind: BrokerKind, options: MatrixOptions, sum: Sum): Promise<void> {
-  const { seed, stopped = 1, onCase } = options;
+  const { seed, stopped = [1], onCase } = options;
   await using room = await BrokerRoom.make();
   const draw = random(seed);
   const names = Object.keys(operations).filter((name) => !LEFT_OUT.includes(name));
@@ -186,9 +190,13 @@ async function brokerDeaths(kind: BrokerKind, options: MatrixOptions, sum: Sum):
       const blow = ++run % STOPPED_SHARE === 0 ? "SIGSTOP" : "SIGKILL";
       const one: BrokerCase = { kind, name, strike: { blow, at, nth } };
       onCase?.(describeBrokerCase(one));
-      const { knew, pause, datagrams } = await room.run(one, stopped);
+      const { knew, pause, sent, checked } = await room.run(
+        one,
+        stopped[Math.floor(run / STOPPED_SHARE) % stopped.length]!,
+      );
       sum.add(knew, pause);
-      sum.datagrams += datagrams;
+      sum.sent += sent;
+      sum.checked += checked;
     }
   }
 }

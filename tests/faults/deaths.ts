@@ -24,6 +24,8 @@ import {
   type Lent,
   meet,
   sentSoFar,
+  type Traffic,
+  trafficBetween,
 } from "./support/scene.ts";
 import type { Stage, Steps, Strike } from "./support/stage.ts";
 import { becomes, type Holdings, holdingsOf, inTime, stateOf } from "./support/watch.ts";
@@ -172,9 +174,9 @@ export class DeathRoom implements AsyncDisposable {
     return figures!;
   }
 
-  /** How many datagrams of the strangers were checked so far. */
-  async datagrams(): Promise<number> {
-    return await this.#receiver.run((s) => s.received.get(1)!.next);
+  /** The strangers stop; how many datagrams the one has sent, and how many came to the other. */
+  async datagrams(): Promise<Traffic> {
+    return await trafficBetween(this.#sender, this.#receiver);
   }
 
   /** Something happens, and in the end everything is as it was before. */

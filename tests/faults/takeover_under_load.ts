@@ -103,7 +103,7 @@ class Office implements AsyncDisposable {
   readonly #brokers = new Map<Player, number>();
   readonly #given = new Set<number>();
   readonly #knew: number[] = [];
-  readonly #sums = { faults: 0, datagrams: 0, calls: 0, repeated: 0, longestCall: 0, longestPause: 0 };
+  readonly #sums = { faults: 0, sent: 0, checked: 0, calls: 0, repeated: 0, longestCall: 0, longestPause: 0 };
 
   private constructor({ daemon = false, stopEvery }: TakeoverOptions) {
     this.#withDaemon = daemon;
@@ -204,12 +204,12 @@ class Office implements AsyncDisposable {
   }
 
   figures(): TakeoverFigures {
-    const { faults, datagrams, calls, repeated, longestCall, longestPause } = this.#sums;
+    const { faults, sent, checked, calls, repeated, longestCall, longestPause } = this.#sums;
     return {
       cases: faults,
       faults,
-      datagrams,
-      losses: 0,
+      sent,
+      checked,
       survivorsKnewMs: spread(this.#knew),
       longestPauseMs: Math.round(longestPause),
       calls,
@@ -278,7 +278,8 @@ class Office implements AsyncDisposable {
     await this.#next(slot).player.run(hasReceived, context, sent);
     const { received } = await this.#next(slot).player.run(reportWork);
     assertEquals(received[context] ?? 0, sent, `datagrams of ${context}`);
-    this.#sums.datagrams += sent;
+    this.#sums.sent += sent;
+    this.#sums.checked += received[context] ?? 0;
     await player.run(sendToNext, null);
     await this.#next(slot).player.run((s, context) => void s.received.delete(context), context);
   }
@@ -289,7 +290,8 @@ class Office implements AsyncDisposable {
     this.doing = `what ${dead.context} sent before it died arrives`;
     const { received } = await next.player.run(reportWork);
     assertEquals(await next.player.run(closeBooks, dead.context), [], `the books of ${dead.context}`);
-    this.#sums.datagrams += received[dead.context] ?? 0;
+    this.#sums.sent += received[dead.context] ?? 0;
+    this.#sums.checked += received[dead.context] ?? 0;
     this.doing = "another worker comes";
     this.#workers[slot] = await this.#hireWorker();
     await this.#connect(slot);

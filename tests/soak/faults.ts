@@ -15,13 +15,15 @@ const KILLS = 50;
 /** The daemon is killed or stopped so often. */
 const RESTARTS = 25;
 
-function figuresOf(name: string, { cases, faults, datagrams, losses, ...told }: FaultFigures): Figures {
+/** Seconds that a process is stopped, in turn. */
+const STOPPED = [1, 3, 1, 2, 1, 4];
+
+function figuresOf(name: string, { cases, faults, sent, checked, ...told }: FaultFigures): Figures {
   return {
     cases,
     "faults injected": faults,
-    "datagrams sent": datagrams + losses,
-    "datagrams checked": datagrams,
-    losses,
+    "datagrams sent": sent,
+    "datagrams checked": checked,
     [`ms until survivors of ${name} knew (median)`]: told.survivorsKnewMs.p50,
     [`ms until survivors of ${name} knew (most)`]: told.survivorsKnewMs.max,
     [`ms that others' traffic paused at most (${name})`]: told.longestPauseMs,
@@ -33,7 +35,10 @@ export const deaths: SoakPiece = {
   name: "deaths",
   share: 10,
   async run(options: SoakOptions): Promise<Figures> {
-    return figuresOf("a death", await deathMatrix({ seed: options.seed, minutes: left(options) / 60_000 }));
+    return figuresOf(
+      "a death",
+      await deathMatrix({ seed: options.seed, minutes: left(options) / 60_000, stopped: STOPPED }),
+    );
   },
 };
 

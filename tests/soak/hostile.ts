@@ -17,15 +17,14 @@ export const hostileClients: SoakPiece = {
   async run(options: SoakOptions): Promise<Figures> {
     const { seed } = options;
     const figures = await harm({ seed, minutes: left(options) / 60_000 });
-    const { clients, packets, descriptors, datagrams, scribbles } = figures;
+    const { clients, packets, descriptors, sent, came, scribbles } = figures;
     return {
       cases: clients,
       "faults injected": packets + scribbles,
       "hostile packets": packets,
       "descriptors where none belong": descriptors,
-      "datagrams sent": datagrams,
-      "datagrams checked": datagrams,
-      losses: 0,
+      "datagrams sent": sent,
+      "datagrams checked": came,
     };
   },
 };

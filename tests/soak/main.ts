@@ -28,7 +28,7 @@ const PIECES: readonly SoakPiece[] = [
   leaks,
 ];
 /** What is said of the whole. */
-const TOTALS = ["cases", "faults injected", "datagrams sent", "datagrams checked", "losses"];
+const TOTALS = ["cases", "faults injected", "datagrams sent", "datagrams checked"] as const;
 
 interface Report {
   readonly piece: string;
@@ -87,15 +87,16 @@ async function soak(args: readonly string[]): Promise<number> {
     }
     shares -= piece.share;
   }
-  const all = Object.fromEntries(
-    TOTALS.map((name) => [name, reports.reduce((sum, { figures }) => sum + (figures[name] ?? 0), 0)]),
-  );
+  const sum = (name: string) => reports.reduce((sum, { figures }) => sum + (figures[name] ?? 0), 0);
+  // What was sent and did not come.
+  const losses = sum("datagrams sent") - sum("datagrams checked");
+  const all = { ...Object.fromEntries(TOTALS.map((name) => [name, sum(name)])), losses };
   if (json) console.log(JSON.stringify({ seed, pieces: reports, all }, undefined, 2));
   else {
     console.log("all");
     show(all);
   }
-  return 0;
+  return losses === 0 ? 0 : 1;
 }
 
 Deno.exit(await soak(Deno.args));

@@ -25,8 +25,10 @@ export interface HostileFigures {
   descriptors: number;
   /** Connections that the broker closed for what came through them. */
   dropped: number;
-  /** Datagrams of honest clients sent and received meanwhile, in order. */
-  datagrams: number;
+  /** Datagrams that honest clients sent meanwhile. */
+  sent: number;
+  /** Those that came, in order. */
+  came: number;
 }
 
 /** Every request with fields as an honest client would fill them; `handle` and its like are filled in. */
@@ -133,16 +135,19 @@ export class HonestPair implements AsyncDisposable {
     return new HonestPair(host, guest);
   }
 
-  /** Uses the fabric; answers how many datagrams went through. */
-  async use(): Promise<number> {
+  /** Uses the fabric; answers how many datagrams were sent, and how many came. */
+  async use(): Promise<{ readonly sent: number; readonly came: number }> {
+    let [sent, came] = [0, 0];
     const payload = new Uint8Array(4);
     const number = new DataView(payload.buffer);
     for (let i = 0; i < 20; i++) {
       number.setUint32(0, ++this.#count);
       this.#from.sendTo(this.to.handle, payload);
+      sent++;
       const received = await this.to.receive({ timeout: 60_000 });
       assertEquals(received.source, this.#from.handle);
       assertEquals(new DataView(received.payload.buffer, received.payload.byteOffset).getUint32(0), this.#count);
+      came++;
     }
     this.region.bytes[0] = this.#count;
     assertEquals(this.#attached.bytes[0], this.#count & 0xff);
@@ -153,7 +158,7 @@ export class HonestPair implements AsyncDisposable {
     );
     using made = this.#guest.datagrams.create();
     assert(made.handle.resource >= 1024);
-    return 20;
+    return { sent, came };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -325,7 +330,7 @@ export interface AttackOptions {
 
 /** Has liars come in waves, and the honest use the fabric between them. */
 export async function attack({ seed, rounds, socket, honest: pair }: AttackOptions): Promise<HostileFigures> {
-  const figures: HostileFigures = { clients: 0, packets: 0, descriptors: 0, dropped: 0, datagrams: 0 };
+  const figures: HostileFigures = { clients: 0, packets: 0, descriptors: 0, dropped: 0, sent: 0, came: 0 };
   const choose = random(seed);
   const { to, region } = pair;
   const guessed = [
@@ -336,6 +341,11 @@ export async function attack({ seed, rounds, socket, honest: pair }: AttackOptio
       { context, resource: to.handle.resource + choose(8) },
     ]),
   ];
+  const use = async () => {
+    const { sent, came } = await pair.use();
+    figures.sent += sent;
+    figures.came += came;
+  };
   for (let round = 0; round < rounds; round++) {
     const liars = Array.from({ length: 4 }, () => new Liar(socket, choose, figures, guessed));
     // One of them never reads.
@@ -345,9 +355,9 @@ export async function attack({ seed, rounds, socket, honest: pair }: AttackOptio
       for (const liar of liars) liar.lie();
       for (const liar of readers) liar.read();
     }
-    figures.datagrams += await pair.use();
+    await use();
     for (const liar of liars) liar.close();
   }
-  figures.datagrams += await pair.use();
+  await use();
   return figures;
 }

@@ -14,7 +14,9 @@ import { RawClient } from "../../support/raw_client.ts";
 export interface ScribbledFigures {
   /** Lanes that were scribbled over. */
   lanes: number;
-  /** Datagrams of the honest sender, all received once and in order. */
+  /** Datagrams that the honest sender sent. */
+  sent: number;
+  /** Those that came, once each and in order. */
   honest: number;
   /** What was taken for a datagram in the scribbles. */
   scribbles: number;
@@ -34,7 +36,7 @@ export async function scribbledLanes(
     host.access.addClientPrivileges(to.handle, contextHandle(context), { allow: ["DG_SEND"] });
   }
   using from = guest.datagrams.create();
-  const figures: ScribbledFigures = { lanes: 0, honest: 0, scribbles: 0 };
+  const figures: ScribbledFigures = { lanes: 0, sent: 0, honest: 0, scribbles: 0 };
   const control = new Int32Array(new SharedArrayBuffer(8));
   const worker = new Worker(new URL("scribbler_worker.ts", import.meta.url), { workerData: { control, seed } });
   const ended = new Promise<void>((resolve, reject) => worker.once("exit", () => resolve()).once("error", reject));
@@ -42,7 +44,6 @@ export async function scribbledLanes(
 
   const payload = new Uint8Array(64);
   const number = new DataView(payload.buffer);
-  let sent = 0;
   const receive = (): boolean => {
     const datagram = to.tryReceive();
     if (datagram === undefined) return false;
@@ -63,10 +64,10 @@ export async function scribbledLanes(
     Atomics.notify(control, 0);
     Atomics.wait(control, 1, 2 * lane);
     for (let turn = 0; turn < 500; turn++) {
-      number.setUint32(0, sent + 1);
+      number.setUint32(0, figures.sent + 1);
       try {
         from.sendTo(to.handle, payload);
-        sent++;
+        figures.sent++;
       } catch (error) {
         // It is full of what was not received yet.
         if (!(error instanceof VmciError) || error.code !== "NO_RESOURCES") throw error;
@@ -79,8 +80,8 @@ export async function scribbledLanes(
     descriptors.forEach(closeDescriptor);
   }
   // Whatever is left of the scribbles, nobody waits behind it for ever.
-  for (let idle = 0; figures.honest < sent && idle < 100_000; idle++) if (receive()) idle = 0;
-  assertEquals(figures.honest, sent);
+  for (let idle = 0; figures.honest < figures.sent && idle < 100_000; idle++) if (receive()) idle = 0;
+  assertEquals(figures.honest, figures.sent);
   Atomics.store(control, 0, -1);
   Atomics.notify(control, 0);
   await ended;

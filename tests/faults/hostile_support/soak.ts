@@ -40,7 +40,8 @@ export async function hostileClients({ seed, minutes }: Soaking): Promise<Hostil
     packets: 0,
     descriptors: 0,
     dropped: 0,
-    datagrams: 0,
+    sent: 0,
+    came: 0,
     lanes: 0,
     scribbles: 0,
   };
@@ -48,7 +49,9 @@ export async function hostileClients({ seed, minutes }: Soaking): Promise<Hostil
   for (let round = 0; round === 0 || performance.now() < end; round++) {
     await using house = await House.serving({ contexts: [16, 17] });
     await using honest = await HonestPair.join(house.main, house.socket(16));
-    await honest.use();
+    const { sent, came } = await honest.use();
+    total.sent += sent;
+    total.came += came;
     const knew = known(house.main);
     for (let wave = 0; wave < 10; wave++) {
       const figures = await attack({ seed: seed + 1000 * round + wave, rounds: 30, socket: house.socket(17), honest });
@@ -61,7 +64,8 @@ export async function hostileClients({ seed, minutes }: Soaking): Promise<Hostil
     assertEquals(known(house.main), knew);
     await using directory = await OwnDirectory.make();
     const scribbled = await scribbledLanes({ device: directory.path, lanes: 100, seed: seed + round });
-    total.datagrams += scribbled.honest;
+    total.sent += scribbled.sent;
+    total.came += scribbled.honest;
     total.lanes += scribbled.lanes;
     total.scribbles += scribbled.scribbles;
   }

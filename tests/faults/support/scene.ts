@@ -9,6 +9,7 @@
 
 import type { Handle } from "../../../mod.ts";
 import type { Surroundings } from "../operations.ts";
+import type { Player } from "./player.ts";
 import type { Stage, Told } from "./stage.ts";
 
 /** What a partner lets every victim use. */
@@ -156,7 +157,7 @@ export async function comeSender(s: Stage, device: string, to: Handle, timeout: 
   const { endpoint } = s;
   let number = 0;
   const send = () => {
-    if (endpoint.closed) return clearInterval(timer);
+    if (endpoint.closed || s.kept.over) return clearInterval(timer);
     if (endpoint.hasRoom(to, 8)) endpoint.sendTo(to, s.numbered(1, number++));
     s.sent.set(1, number);
   };
@@ -176,6 +177,25 @@ export async function goesOn(s: Stage, sent: number): Promise<{ faults: readonly
   const pause = numbers.longestPause;
   numbers.longestPause = 0;
   return { faults: numbers.faults, pause };
+}
+
+/** Datagrams as each side counted them. */
+export interface Traffic {
+  readonly sent: number;
+  readonly checked: number;
+}
+
+/** The one sends no more; when all it had sent is with the other one, what each of them counted. */
+export async function trafficBetween(sender: Player, receiver: Player): Promise<Traffic> {
+  const sent = await sender.run((s) => {
+    s.kept.over = true;
+    return s.sent.get(1)!;
+  });
+  const checked = await receiver.run(async (s, sent) => {
+    await s.until(() => (s.received.get(1)?.next ?? 0) >= sent);
+    return s.received.get(1)!.next;
+  }, sent);
+  return { sent, checked };
 }
 
 // --- Anybody ----------------------------------------------------------------------------------------------------------
