@@ -48,6 +48,8 @@ const memorySymbols = {
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   // int munmap(void *addr, size_t length);
   munmap: { parameters: ["usize", "usize"], result: "i32" },
+  // int getrlimit(int resource, struct rlimit *rlim);
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
 } as const;
 
 /** What only mappings without raw pointers need. */
@@ -401,6 +403,8 @@ export const Errno = {
   EINVAL: 22,
   /** Too many open descriptors in this process. */
   EMFILE: 24,
+  /** A file is too large. */
+  EFBIG: 27,
   /** Nobody reads at the other end. */
   EPIPE: 32,
   /** A path is too long. */

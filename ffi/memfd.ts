@@ -11,6 +11,10 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
+const RLIMIT_FSIZE = 1;
+
+/** `struct rlimit`: the limit in force comes first. */
+const limits = new BigUint64Array(2);
 
 /** What can be forbidden about a memfd, for every holder and for good; bits. */
 export const Seal = {
@@ -32,9 +36,13 @@ export const Seal = {
  * @param name A name for people, seen in /proc; at most 249 bytes.
  * @param size The size in bytes, above 0.
  * @returns The descriptor, close-on-exec and not yet sealed.
- * @throws {SystemError} ENOMEM, ENOSPC, EMFILE; EINVAL for a size or a name that cannot be.
+ * @throws {SystemError} ENOMEM, ENOSPC, EMFILE; EFBIG for more than this process' files may have; EINVAL for a size or a
+ * name that cannot be.
  */
 export function createMemfd(name: string, size: number): number {
+  // It is a file to the kernel, which would end the process by a signal (SIGXFSZ).
+  check(libc.getrlimit(RLIMIT_FSIZE, limits), "getrlimit");
+  if (BigInt(size) > limits[0]!) throw new SystemError(Errno.EFBIG, "fallocate");
   const fd = check(libc.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create");
   try {
     uninterrupted("fallocate", () => libc.fallocate(fd, 0, 0n, BigInt(size)));

@@ -54,6 +54,8 @@ A socket's file has the mode that the umask leaves. A socket where nobody listen
     const quota = readQuota(options.lists.quota!);
     // Before the first socket is there: a signal must not leave one behind.
     using interruption = new Interruption();
+    // Where a file may grow no more, such as the audit log, writing to it fails, and need not end all.
+    using _tooLarge = new SignalHandler("SIGXFSZ", () => {});
     const directory = socket === undefined ? fabricPath(device) : undefined;
     const policy = policyFile === undefined ? undefined : readPolicy(policyFile);
     await using daemon = await FabricDaemon.start({ directory, socket, contexts, quota, policy, audit });

@@ -2,7 +2,7 @@
  * A program that has too little of something, for real, and goes on when it has enough again. Prints what came of it as
  * JSON.
  *
- *     starved.ts descriptors|memory DEVICE
+ *     starved.ts descriptors|addresses|'file size'|shm DEVICE
  *
  * @module
  */
@@ -17,6 +17,7 @@ const c = Deno.dlopen("libc.so.6", {
   // int getrlimit(int resource, struct rlimit *rlp);
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
 }).symbols;
+const RLIMIT_FSIZE = 1;
 const RLIMIT_NOFILE = 7;
 const RLIMIT_AS = 9;
 
@@ -60,6 +61,39 @@ function goesOn(): boolean {
   return known.receiveSync(0).payload[0] === 2 && vmci.discovery.list("none").length === 0;
 }
 
+/** Fills the file system at `/dev/shm`, which must be a small one; whether it is full. */
+function fillShm(): boolean {
+  using file = Deno.openSync("/dev/shm/filler", { create: true, write: true });
+  for (let written = 0; written < 2 ** 24; written += 4096) {
+    try {
+      file.writeSync(new Uint8Array(4096));
+    } catch {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** What can be made where `/dev/shm` has no room: everything. */
+function withoutShm(): Record<string, unknown> {
+  const full = fillShm();
+  const region = vmci.sharedMemory.create(2 ** 24);
+  region.bytes.fill(7);
+  const written = region.bytes[2 ** 24 - 1];
+  region.detach();
+  using fresh = vmci.datagrams.create();
+  fresh.sendTo(known.handle, new Uint8Array([3]));
+  return { full, written, first: known.receiveSync(0).payload[0], goesOn: goesOn() };
+}
+
+const STARVED: Readonly<Record<string, () => Record<string, unknown>>> = {
+  // What a look at the directory needs must be left.
+  descriptors: () => limited(RLIMIT_NOFILE, open() + 12, () => starve(4096)),
+  addresses: () => limited(RLIMIT_AS, addresses() + 2 ** 27, () => starve(2 ** 24)),
+  "file size": () => limited(RLIMIT_FSIZE, 2 ** 20, () => starve(2 ** 20 + 1)),
+  shm: withoutShm,
+};
+
 function starve(size: number): Record<string, unknown> {
   const regions: Region[] = [];
   let refused = "";
@@ -77,10 +111,7 @@ function starve(size: number): Record<string, unknown> {
 
 const open = () => [...Deno.readDirSync("/proc/self/fd")].length;
 const before = open();
-// What a look at the directory needs must be left.
-const report = what === "descriptors"
-  ? limited(RLIMIT_NOFILE, open() + 12, () => starve(4096))
-  : limited(RLIMIT_AS, addresses() + 2 ** 27, () => starve(2 ** 24));
+const report = STARVED[what]!();
 // The addresses of what was closed are given back only much later.
 report.after = failure(() => vmci.sharedMemory.create(4096).detach());
 // A broker closes what it does not need any more after it has answered, and before it answers again.
