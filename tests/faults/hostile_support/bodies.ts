@@ -21,13 +21,13 @@ import {
   type Verdict,
   WAITED,
 } from "./campaign.ts";
-import { type CallMade, describeFault, type FaultPlan } from "./faults.ts";
+import type { CallMade, FaultPlan } from "./faults.ts";
 import type { FaultyScenes } from "./faulty_agent.ts";
 import { FaultyBroker } from "./faulty_broker.ts";
 import { closeSomething, held, settled } from "./held.ts";
 
 /** Milliseconds after which a test that waits for what was lost is told to give up, and in which it then must. */
-const PATIENCE = { waiting: 8_000, closing: 20_000 };
+const PATIENCE = { waiting: 15_000, closing: 30_000 };
 
 /** Whose calls fail, where; the broker's are the same wherever its clients are. */
 const SIDES: Readonly<Record<string, readonly Side[]>> = {
@@ -139,14 +139,12 @@ export async function callsOfBody(deed: Deed, client: FaultPlan): Promise<Calls>
 
 /** Has one call of a test fail, and looks what came of it. */
 export async function runBody(one: Case, client: FaultPlan): Promise<Verdict> {
-  const { setting, operation, side, nth, call, way } = one;
+  const { setting, operation, side, nth, way } = one;
   const body = conformanceBodies(setting).get(operation)!;
   const other = setting === "two processes" ? await aGuest() : undefined;
   const before = held();
   const performed = await perform(body, other, side, client, nth, way);
-  const { error, stuck } = performed;
-  // Who had to be ended could not say what failed.
-  const failed = performed.guestEnded && side === "guest" ? describeFault(call, way) : performed.failed;
+  const { error, failed, stuck } = performed;
   const problems: string[] = [];
   if (stuck) problems.push("it hangs");
   if (performed.guestEnded && !loses(failed)) problems.push("its second party hangs");
@@ -197,11 +195,14 @@ async function perform(
 ): Promise<Performed> {
   const device = await makeRunDirectory();
   const broker = side === "broker" ? await FaultyBroker.start(device) : undefined;
-  const plan = side === "guest" ? other!.scenes : broker?.plan ?? client;
+  const plan = broker?.plan ?? client;
+  // Who does not end by itself has it written.
+  const note = `${device}/failed`;
   const fabric = new FragileFabric(device, other?.scenes ?? new Scenes() as unknown as Remote<Scenes>);
   const errors: unknown[] = [];
   const keep = (error: unknown) => void errors.push(error);
-  await plan.arm(nth, way);
+  if (side === "guest") await other!.scenes.arm(nth, way, note);
+  else plan.arm(nth, way);
   const performance = body(fabric).catch(keep);
   let stuck = await outlasts(performance, PATIENCE.waiting);
   // What it waits for was lost with the call that failed. Who waits is told when everybody leaves.
@@ -216,11 +217,15 @@ async function perform(
     guest = undefined;
     stuck = await outlasts(left, PATIENCE.closing);
   }
-  const silent = guestEnded && side === "guest";
-  // Who remembers what was called has no use for what failed.
-  const calls = silent || nth > 0 ? [] : [...await plan.calls as Performed["calls"]];
-  const failed = silent ? undefined : await plan.failed as string | undefined;
-  if (!silent) await plan.disarm();
+  let { calls, failed } = nth === 0 ? plan : { calls: [], failed: plan.failed };
+  plan.disarm();
+  if (side === "guest") {
+    failed = await Deno.readTextFile(note).catch(() => undefined);
+    if (!guestEnded) {
+      if (nth === 0) calls = [...await other!.scenes.calls] as CallMade[];
+      await other!.scenes.disarm();
+    }
+  }
   await broker?.[Symbol.asyncDispose]();
   await Deno.remove(device, { recursive: true });
   const error = errors.length > 1 ? new AggregateError(errors) : errors[0];

@@ -212,13 +212,12 @@ export function unexplained(error: unknown, failed: string | undefined): string[
   const wrong = parts(error).filter((one) => {
     if (one instanceof VmciError || one instanceof AssertionError) return false;
     const { message } = one as Error;
-    // Its sender had not heard of it yet: a packet that the kernel had no memory for is sent a moment later.
-    if (message.startsWith("That should have failed")) return !failed?.startsWith("sendmsg");
-    // Nor had its receiver, who looked at what was not there.
-    if (message.startsWith("Cannot read properties of undefined")) {
-      return !failed?.startsWith("sendmsg") && !loses(failed);
-    }
-    return message !== WAITED || !loses(failed);
+    const lost = loses(failed);
+    // Its sender, or its receiver, had not heard of it yet: a packet that the kernel had no memory or no room for is sent
+    // a moment later.
+    const late = message.startsWith("That should have failed") || message.startsWith("Cannot read properties of undef");
+    if (late) return !lost && !failed?.startsWith("sendmsg");
+    return message !== WAITED || !lost;
   });
   return wrong.map(text);
 }
@@ -232,4 +231,4 @@ export function loses(failed: string | undefined): boolean {
 }
 
 /** Calls without which a lane or a bell cannot be had, so that what was on its way is lost and its sender told. */
-const LOSING = ["mmap", "fcntl EMFILE", "memfd_create", "fallocate", "socketpair", "sendmsg EPIPE"];
+const LOSING = ["mmap", "fcntl EMFILE", "memfd_create", "fallocate", "socketpair", "sendmsg EPIPE", "recv ECONNRESET"];

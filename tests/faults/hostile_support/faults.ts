@@ -119,6 +119,8 @@ export interface CallMade {
 /** Which call is to fail. */
 export class FaultPlan {
   readonly words: Int32Array<SharedArrayBuffer>;
+  /** Told at once what fails in this thread, which may not come to say it later. */
+  failing: (what: string) => void = () => {};
 
   /** @param words The words of a plan made elsewhere. */
   constructor(words: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4 * (NAMES + REMEMBERED)))) {
@@ -182,6 +184,7 @@ export class FaultPlan {
     const fault = faults[Atomics.load(words, WAY)];
     if (fault === undefined || !canFail(name, fault, args)) return call(...args);
     Atomics.store(words, FAILED, index + 1);
+    this.failing(describeFault(name, Atomics.load(words, WAY)));
     if (fault === "short") {
       const [fd, buffer, count, last] = args as [number, Uint8Array, bigint, unknown];
       return call(fd, buffer, name === "recv" ? 1n : count / 2n, last);

@@ -19,8 +19,9 @@ export class FaultyScenes extends Scenes {
     this.#plan.install();
   }
 
-  /** See {@linkcode FaultPlan.arm}. */
-  arm(nth: number, way: number): void {
+  /** See {@linkcode FaultPlan.arm}; what fails is written to that file. */
+  arm(nth: number, way: number, note: string): void {
+    this.#plan.failing = (what) => Deno.writeTextFileSync(note, what);
     this.#plan.arm(nth, way);
   }
 
@@ -32,11 +33,6 @@ export class FaultyScenes extends Scenes {
   /** See {@linkcode FaultPlan.calls}. */
   get calls(): CallMade[] {
     return this.#plan.calls;
-  }
-
-  /** See {@linkcode FaultPlan.failed}. */
-  get failed(): string | undefined {
-    return this.#plan.failed;
   }
 
   /** Remembers what is held. */
