@@ -1,4 +1,4 @@
-/** The broker goes while eight processes send and publish and two ask for everything; see takeover_under_load.ts. */
+/** The broker goes while eight processes send and publish and five ask for everything; see takeover_under_load.ts. */
 
 import "../ffi/support.ts";
 import { takeoverUnderLoad } from "./takeover_under_load.ts";
@@ -12,5 +12,9 @@ Deno.test("takeover: the daemon is killed and started again 3 times under load",
 });
 
 Deno.test("takeover: the daemon is stopped under load: calls end in time and lanes go on", async () => {
-  console.log(await takeoverUnderLoad({ kills: 3, seed: 5, daemon: true, stopEvery: 1 }));
+  console.log(await takeoverUnderLoad({ kills: 0, stops: 1, seed: 5, daemon: true }));
+});
+
+Deno.test("takeover: the process that has the broker is stopped under load: calls end in time and lanes go on", async () => {
+  console.log(await takeoverUnderLoad({ kills: 0, stops: 1, seed: 6 }));
 });

@@ -1,5 +1,6 @@
 /**
- * The broker is killed again and again while processes send, publish and ask.
+ * The broker is killed, or stopped, again and again while processes send, publish, ask, and change what they have to do
+ * with each other. Nobody is told before.
  *
  * @module
  */
@@ -9,42 +10,57 @@ import { inspect, listNames, observe } from "../../src/cli/inspect.ts";
 import { Program } from "../support/program.ts";
 import { ServedSocket } from "../../src/fabric/local/served_socket.ts";
 import type { FaultFigures } from "./death_matrix.ts";
+import type { AskerReport, Fault } from "./support/asker.ts";
 import {
   closeBooks,
   comeClerk,
+  comeInVain,
   comeWorker,
   type Desk,
+  givesUp,
   hasReceived,
   hasSeenBrokers,
   knowDesks,
+  knowGone,
+  missNext,
   readBefore,
   reportClerk,
   reportWork,
+  rest,
+  sendNoMore,
   sendToNext,
+  unansweredCalls,
 } from "./support/load.ts";
 import { now } from "./support/native_kill.ts";
 import { FabricDirectory, Player, processState } from "./support/player.ts";
+import { comeTrader, meetTrader, settleWith, type Stall } from "./support/trade.ts";
 import { becomes, inTime, random, spread } from "./support/watch.ts";
 
 /** How often the broker is killed, and which. */
 export interface TakeoverOptions {
-  /** How often. */
+  /** How often it is killed. */
   readonly kills: number;
+  /** How often it is stopped for a while, in between; never without it. */
+  readonly stops?: number;
+  /** So often in all at least, and after that only before `until`, as `Date.now()` says it. */
+  readonly fewest?: number;
+  readonly until?: number;
   /** When it happens follows from it. */
   readonly seed: number;
-  /** Without a daemon one of the workers or clerks has the broker; it dies with it, and another comes in its place. */
+  /** Without a daemon one of the others has the broker; it dies with it, and another comes in its place. */
   readonly daemon?: boolean;
-  /** Every so many rounds the broker is stopped for a while instead; never without it. */
-  readonly stopEvery?: number;
-  /** Seconds that it is stopped; 2 without it. */
-  readonly stopped?: number;
+  /** Seconds that it is stopped at least, in turn; 1 without it. */
+  readonly stopped?: readonly number[];
   /** Told of every round before it begins. */
   readonly onRound?: (description: string) => void;
 }
 
 /** What was run, and what came of it. */
 export interface TakeoverFigures extends FaultFigures {
-  /** Control calls that were answered. */
+  /** How often the broker was killed, and stopped. */
+  readonly kills: number;
+  readonly stops: number;
+  /** Control calls that ended. */
   readonly calls: number;
   /** Calls that ended with UNAVAILABLE and were repeated. */
   readonly repeated: number;
@@ -54,10 +70,17 @@ export interface TakeoverFigures extends FaultFigures {
 
 const WORKERS = 8;
 const CLERKS = 2;
+const TRADERS = 3;
 
 /** Milliseconds that a call may take where the broker is stopped; and else. */
 const BRIEF = 1000;
 const PATIENCE = 20_000;
+
+/** So many calls of everybody who asks must have ended by themselves before a broker that was stopped goes on. */
+const GIVEN_UP = 2;
+
+/** What a datagram without payload takes of the budget. */
+const HEADER = 24;
 
 /** One of the eight. */
 interface Worker extends Desk {
@@ -70,29 +93,37 @@ interface Clerk {
   readonly context: number;
 }
 
-/** Kills the broker so many times; see {@linkcode TakeoverOptions}. */
+/** One who has to do with the others. */
+interface Trader extends Stall {
+  readonly player: Player;
+}
+
+/** Kills and stops the broker so many times; see {@linkcode TakeoverOptions}. */
 export async function takeoverUnderLoad(options: TakeoverOptions): Promise<TakeoverFigures> {
   await using office = await Office.open(options);
-  const { kills, seed, stopEvery = Infinity, stopped = 2, onRound } = options;
+  const { kills, stops = 0, fewest = 0, until = Infinity, seed, stopped = [1], onRound } = options;
   const draw = random(seed);
-  for (let round = 1; round <= kills; round++) {
+  let stopsBefore = 0;
+  for (let round = 1; round <= kills + stops; round++) {
+    if (round > fewest && Date.now() > until) break;
     await new Promise((resolve) => setTimeout(resolve, 20 + 200 * draw()));
-    const stops = round % stopEvery === 0;
-    onRound?.(`round ${round}: the broker is ${stops ? "stopped" : "killed"}`);
-    const doing = stops ? office.stop(stopped) : office.kill();
+    const stopsNow = Math.floor(round * stops / (kills + stops)) > stopsBefore;
+    onRound?.(`round ${round}: the broker is ${stopsNow ? "stopped" : "killed"}`);
+    const doing = stopsNow ? office.stop(stopped[stopsBefore++ % stopped.length]!) : office.kill();
     await inTime(doing, () => `round ${round}: ${office.doing}`);
   }
   await inTime(office.settle(), () => `the end: ${office.doing}`);
   return office.figures();
 }
 
-/** The ring of workers, and the clerks. */
+/** The ring of workers, the clerks and the traders. */
 class Office implements AsyncDisposable {
   /** What is waited for. */
   doing = "";
   readonly #directory = new FabricDirectory();
   readonly #workers: Worker[] = [];
   readonly #clerks: Clerk[] = [];
+  readonly #traders: Trader[] = [];
   /** Players that have nothing to do yet. */
   readonly #spare: Player[] = [];
   readonly #timeout: number;
@@ -103,11 +134,22 @@ class Office implements AsyncDisposable {
   readonly #brokers = new Map<Player, number>();
   readonly #given = new Set<number>();
   readonly #knew: number[] = [];
-  readonly #sums = { faults: 0, sent: 0, checked: 0, calls: 0, repeated: 0, longestCall: 0, longestPause: 0 };
+  /** When each context died. */
+  readonly #died = new Map<number, number>();
+  readonly #sums = {
+    kills: 0,
+    stops: 0,
+    sent: 0,
+    checked: 0,
+    calls: 0,
+    repeated: 0,
+    longestCall: 0,
+    longestPause: 0,
+  };
 
-  private constructor({ daemon = false, stopEvery }: TakeoverOptions) {
+  private constructor({ daemon = false, stops = 0 }: TakeoverOptions) {
     this.#withDaemon = daemon;
-    this.#timeout = stopEvery === undefined ? PATIENCE : BRIEF;
+    this.#timeout = stops === 0 ? PATIENCE : BRIEF;
   }
 
   static async open(options: TakeoverOptions): Promise<Office> {
@@ -115,8 +157,9 @@ class Office implements AsyncDisposable {
     if (office.#withDaemon) await office.#startDaemon();
     for (let i = 0; i < CLERKS; i++) await office.#hireClerk(i);
     for (let i = 0; i < WORKERS; i++) office.#workers.push(await office.#hireWorker());
+    for (let i = 0; i < TRADERS; i++) await office.#hireTrader(i);
     for (const slot of office.#workers.keys()) await office.#connect(slot);
-    await office.#tellClerks(office.#workers);
+    await office.#tellClerks();
     return office;
   }
 
@@ -127,47 +170,64 @@ class Office implements AsyncDisposable {
   }
 
   get #all(): Player[] {
-    return [...this.#workers, ...this.#clerks].map(({ player }) => player);
+    return [...this.#workers, ...this.#clerks, ...this.#traders].map(({ player }) => player);
+  }
+
+  /** Those who ask the broker all the time. */
+  get #asking(): Player[] {
+    return [...this.#clerks, ...this.#traders].map(({ player }) => player);
   }
 
   get #device(): string {
     return this.#withDaemon ? `${this.#directory.path}/daemon` : this.#directory.path;
   }
 
-  /** Whoever has the broker dies. */
+  get #brokerPid(): number {
+    const pid = ServedSocket.listenerAt(this.#withDaemon ? this.#device : this.#directory.socket);
+    assert(pid !== undefined);
+    return pid;
+  }
+
+  /** Whoever has the broker dies, in the middle of whatever it and all others are about. */
   async kill(): Promise<void> {
-    const socket = this.#withDaemon ? this.#device : this.#directory.socket;
-    const pid = ServedSocket.listenerAt(socket);
-    const slot = this.#workers.findIndex(({ player }) => player.pid === pid);
-    const desk = this.#clerks.findIndex(({ player }) => player.pid === pid);
-    // Nobody asks for who is about to die, and nobody sends to it: what is on the way to it would be lost with it.
-    this.doing = "the ring opens";
-    if (slot >= 0) await this.#isolate(slot);
-    if (desk >= 0) await this.#audit();
-    const victim = this.#workers[slot]?.player ?? this.#clerks[desk]?.player;
+    const pid = this.#brokerPid;
+    const of = (them: readonly { readonly player: Player }[]) => them.findIndex(({ player }) => player.pid === pid);
+    const [slot, desk, place] = [of(this.#workers), of(this.#clerks), of(this.#traders)];
+    const victim = this.#workers[slot] ?? this.#clerks[desk] ?? this.#traders[place];
     const at = now();
-    Deno.kill(pid!, "SIGKILL");
-    this.#sums.faults++;
+    Deno.kill(pid, "SIGKILL");
+    this.#sums.kills++;
+    if (victim !== undefined) this.#died.set(victim.context, at);
     if (this.#daemon !== undefined) {
       await this.#daemon.ended;
       await this.#startDaemon();
     }
-    await victim?.ended();
+    await victim?.player.ended();
     await this.#othersKnow(victim, at);
     if (slot >= 0) await this.#replaceWorker(slot);
-    if (desk >= 0) await this.#replaceClerk(desk);
+    if (desk >= 0) await this.#hireClerk(desk);
+    if (place >= 0) await this.#replaceTrader(place);
+    await this.#tellClerks();
     await this.#audit();
   }
 
-  /** Whoever has the broker is stopped, and goes on. */
+  /** Whoever has the broker is stopped, and goes on when all others have been told so by their calls. */
   async stop(seconds: number): Promise<void> {
-    const socket = this.#withDaemon ? this.#device : this.#directory.socket;
-    const pid = ServedSocket.listenerAt(socket);
-    assert(pid !== undefined);
+    const pid = this.#brokerPid;
     Deno.kill(pid, "SIGSTOP");
-    this.#sums.faults++;
+    this.#sums.stops++;
     await processState(pid, (state) => state === "T");
-    await new Promise((resolve) => setTimeout(resolve, 500 * seconds));
+    const pause = new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    this.doing = "calls end while the broker is stopped";
+    const others = this.#asking.filter((player) => player.pid !== pid);
+    const giveUp = others.map(async (player) => {
+      await player.run(givesUp, await player.run(unansweredCalls) + GIVEN_UP);
+    });
+    const comeAnew = async () => {
+      const stranger = this.#spare[0]!;
+      assertEquals(await stranger.run(comeInVain, this.#device, this.#timeout), "UNAVAILABLE");
+    };
+    await Promise.all([...giveUp, comeAnew()]);
     // The lanes of all others go on.
     for (const [slot, worker] of this.#workers.entries()) {
       const next = this.#next(slot);
@@ -176,38 +236,45 @@ class Office implements AsyncDisposable {
       const { received } = await next.player.run(reportWork);
       await next.player.run(hasReceived, worker.context, (received[worker.context] ?? 0) + 1);
     }
-    await new Promise((resolve) => setTimeout(resolve, 500 * seconds));
+    await pause;
     Deno.kill(pid, "SIGCONT");
-    await this.#audit();
+    await this.#audit(pid);
   }
 
   /** In the end nobody sends any more, and all has arrived. */
   async settle(): Promise<void> {
     this.doing = "everybody stops";
-    for (const { player } of this.#clerks) await player.run((s) => void (s.kept.idle = true));
+    await Promise.all(this.#asking.map((player) => player.run(rest)));
     for (const slot of this.#workers.keys()) await this.#drain(slot);
+    for (const one of this.#traders) {
+      for (const other of this.#traders) if (other !== one) await this.#settle(other, one);
+    }
     await this.#audit();
     this.doing = "the broker knows who is there, and nothing else";
     const observer = await observe(this.#device);
     try {
       const names = this.#all.length + WORKERS + 1;
       await becomes(() => listNames(observer).length, names, "the number of names");
-      const contexts = [...this.#workers, ...this.#clerks].map(({ context }) => context).sort((a, b) => a - b);
+      const all = [...this.#workers, ...this.#clerks, ...this.#traders];
+      const contexts = all.map(({ context }) => context).sort((a, b) => a - b);
       const known = () => inspect(observer, "contexts").map(({ context }) => context).sort((a, b) => a - b);
       await becomes(known, contexts, "the contexts");
-      // An endpoint each, a region of each worker, and the public group.
-      await becomes(() => inspect(observer, "resources").length, this.#all.length + WORKERS + 1, "the resources");
-      await becomes(() => inspect(observer, "attachments").length, 2 * WORKERS, "the attachments");
+      // An endpoint each, a region of each worker and of each trader, and the public group.
+      const resources = this.#all.length + WORKERS + TRADERS + 1;
+      await becomes(() => inspect(observer, "resources").length, resources, "the resources");
+      await becomes(() => inspect(observer, "attachments").length, 2 * WORKERS + TRADERS, "the attachments");
     } finally {
       await observer.close();
     }
   }
 
   figures(): TakeoverFigures {
-    const { faults, sent, checked, calls, repeated, longestCall, longestPause } = this.#sums;
+    const { kills, stops, sent, checked, calls, repeated, longestCall, longestPause } = this.#sums;
     return {
-      cases: faults,
-      faults,
+      cases: kills + stops,
+      faults: kills + stops,
+      kills,
+      stops,
       sent,
       checked,
       survivorsKnewMs: spread(this.#knew),
@@ -240,10 +307,23 @@ class Office implements AsyncDisposable {
   }
 
   async #hireClerk(desk: number): Promise<void> {
+    this.doing = "a clerk comes";
     const player = this.#hire();
     const context = this.#context++;
     await player.run(comeClerk, this.#device, context, this.#timeout);
     this.#clerks[desk] = { player, context };
+  }
+
+  async #hireTrader(place: number): Promise<void> {
+    const player = this.#hire();
+    const stall = await player.run(comeTrader, this.#device, this.#context++, place, this.#timeout);
+    this.#give([stall.mailbox.resource, stall.ledger.resource]);
+    this.#traders[place] = { ...stall, player };
+    for (const other of this.#traders) {
+      if (other === undefined || other.place === place) continue;
+      await other.player.run(meetTrader, stall);
+      await player.run(meetTrader, stallOf(other));
+    }
   }
 
   #next(slot: number): Worker {
@@ -257,66 +337,75 @@ class Office implements AsyncDisposable {
   /** A worker reads what the one before it publishes, and sends to the next one. */
   async #connect(slot: number): Promise<void> {
     const { player } = this.#workers[slot]!;
-    await player.run(readBefore, this.#before(slot).region);
-    await player.run(sendToNext, this.#next(slot).endpoint);
-  }
-
-  /** Who sends to that worker sends no more, and has sent nothing that did not arrive. */
-  async #isolate(slot: number): Promise<void> {
-    await this.#tellClerks(this.#workers.filter((_, i) => i !== slot));
-    await this.#drain((slot + WORKERS - 1) % WORKERS);
+    await player.run(readBefore, deskOf(this.#before(slot)));
+    await player.run(sendToNext, deskOf(this.#next(slot)));
   }
 
   /** A worker stops sending; all that it sent arrives. */
   async #drain(slot: number): Promise<void> {
     const { player, context } = this.#workers[slot]!;
-    const sent = await player.run((s) => {
-      s.kept.target = undefined;
-      return s.kept.number as number;
-    });
+    const sent = await player.run(sendNoMore);
     this.doing = `all ${sent} datagrams of ${context} arrive`;
     await this.#next(slot).player.run(hasReceived, context, sent);
     const { received } = await this.#next(slot).player.run(reportWork);
     assertEquals(received[context] ?? 0, sent, `datagrams of ${context}`);
-    this.#sums.sent += sent;
-    this.#sums.checked += received[context] ?? 0;
-    await player.run(sendToNext, null);
-    await this.#next(slot).player.run((s, context) => void s.received.delete(context), context);
+    this.#count(sent, received[context] ?? 0);
   }
 
   async #replaceWorker(slot: number): Promise<void> {
     const dead = this.#workers[slot]!;
     const next = this.#next(slot);
+    const before = this.#before(slot);
     this.doing = `what ${dead.context} sent before it died arrives`;
-    const { received } = await next.player.run(reportWork);
-    assertEquals(await next.player.run(closeBooks, dead.context), [], `the books of ${dead.context}`);
-    this.#sums.sent += received[dead.context] ?? 0;
-    this.#sums.checked += received[dead.context] ?? 0;
+    const books = await next.player.run(closeBooks, dead.context);
+    assertEquals(books.faults, [], `the books of ${dead.context}`);
+    this.#count(Math.max(books.accepted, books.came), books.came);
+    this.doing = `${before.context} is told what ${dead.context} had not read`;
+    const { sent, lost } = await before.player.run(missNext, deskOf(dead));
+    // It may have died between a datagram and the note that it was taken.
+    const told = [books.taken, books.taken + 1].map((taken) => costOf(taken, sent));
+    assert(told.includes(lost), `${lost} bytes were lost, and not one of ${told}: ${sent} sent, ${books.taken} taken`);
     this.doing = "another worker comes";
     this.#workers[slot] = await this.#hireWorker();
     await this.#connect(slot);
-    await next.player.run(readBefore, this.#workers[slot]!.region);
-    await this.#before(slot).player.run(sendToNext, this.#workers[slot]!.endpoint);
-    await this.#tellClerks(this.#workers);
+    await next.player.run(readBefore, deskOf(this.#workers[slot]!));
+    await before.player.run(sendToNext, deskOf(this.#workers[slot]!));
   }
 
-  async #replaceClerk(desk: number): Promise<void> {
-    this.doing = "another clerk comes";
-    await this.#hireClerk(desk);
-    await this.#tellClerks(this.#workers);
+  async #replaceTrader(place: number): Promise<void> {
+    const dead = this.#traders[place]!;
+    for (const other of this.#traders) if (other !== dead) await this.#settle(other, dead);
+    this.doing = "another trader comes";
+    await this.#hireTrader(place);
   }
 
-  async #tellClerks(workers: readonly Worker[]): Promise<void> {
-    const desks = workers.map(({ context, endpoint, region }) => ({ context, endpoint, region }));
+  /** One has taken in all that another one, which died or rests, had sent to it. */
+  async #settle(one: Trader, other: Trader): Promise<void> {
+    this.doing = `${one.context} settles with ${other.context}`;
+    const { accepted, came } = await one.player.run(settleWith, stallOf(other));
+    // It may have died between a datagram and the note that it was accepted: in its mailbox, or in an offer.
+    const most = accepted + (this.#died.has(other.context) ? 1 : 0);
+    assert(came <= most, `${came} datagrams of ${other.context} came to ${one.context}, and ${accepted} were accepted`);
+    this.#count(Math.max(accepted, came), came);
+  }
+
+  async #tellClerks(): Promise<void> {
+    const desks = this.#workers.map(deskOf);
     for (const { player } of this.#clerks) await player.run(knowDesks, desks);
+  }
+
+  #count(sent: number, checked: number): void {
+    this.#sums.sent += sent;
+    this.#sums.checked += checked;
   }
 
   // --- Looking --------------------------------------------------------------------------------------------------------
 
-  async #othersKnow(dead: Player | undefined, at: number): Promise<void> {
-    const living = this.#all.filter((player) => player !== dead);
-    if (dead !== undefined) this.#brokers.delete(dead);
+  async #othersKnow(dead: Worker | Clerk | Trader | undefined, at: number): Promise<void> {
+    const living = this.#all.filter((player) => player !== dead?.player);
+    if (dead !== undefined) this.#brokers.delete(dead.player);
     await Promise.all(living.map(async (player) => {
+      if (dead !== undefined) await player.run(knowGone, dead.context);
       const count = this.#brokers.get(player)! + 1;
       this.doing = "others are told of another broker";
       const seen = await player.run(hasSeenBrokers, count);
@@ -326,24 +415,29 @@ class Office implements AsyncDisposable {
     }));
   }
 
-  /** Whether anything was wrong so far. */
-  async #audit(): Promise<void> {
+  /** Whether anything was wrong so far. The calls of a process that was stopped itself took as long as that. */
+  async #audit(stopped?: number): Promise<void> {
     this.doing = "everybody reports";
     for (const { player, context } of this.#workers) {
       const { faults, longestPause } = await player.run(reportWork);
-      assertEquals(faults, [], `worker ${context}`);
+      assertEquals(this.#real(faults), [], `worker ${context}`);
       this.#sums.longestPause = Math.max(this.#sums.longestPause, longestPause);
       assertEquals(player.complaints, "");
     }
-    for (const { player, context } of this.#clerks) {
-      const { faults, calls, repeated, longestCall, handles } = await player.run(reportClerk);
-      assertEquals(faults, [], `clerk ${context}`);
+    for (const { player, context } of [...this.#clerks, ...this.#traders]) {
+      const { faults, calls, repeated, longestCall, handles }: AskerReport = await player.run(reportClerk);
+      assertEquals(this.#real(faults), [], `context ${context}`);
       this.#sums.calls += calls;
       this.#sums.repeated += repeated;
-      this.#sums.longestCall = Math.max(this.#sums.longestCall, longestCall);
+      if (player.pid !== stopped) this.#sums.longestCall = Math.max(this.#sums.longestCall, longestCall);
       this.#give(handles);
       assertEquals(player.complaints, "");
     }
+  }
+
+  /** What is a fault: not that somebody was not found who was dead. */
+  #real(faults: readonly Fault[]): readonly Fault[] {
+    return faults.filter(({ about, at }) => about === null || at < (this.#died.get(about) ?? Infinity));
   }
 
   #give(resources: readonly number[]): void {
@@ -352,4 +446,21 @@ class Office implements AsyncDisposable {
       this.#given.add(resource);
     }
   }
+}
+
+/** What travels of a worker. */
+function deskOf({ context, endpoint, region }: Worker): Desk {
+  return { context, endpoint, region };
+}
+
+/** What travels of a trader. */
+function stallOf({ context, place, mailbox, ledger }: Trader): Stall {
+  return { context, place, mailbox, ledger };
+}
+
+/** What a worker's datagrams with these numbers take of the budget; see `comeWorker`. */
+function costOf(from: number, to: number): number {
+  let bytes = 0;
+  for (let number = from; number < to; number++) bytes += HEADER + 8 + (number * 37) % 1500;
+  return bytes;
 }

@@ -12,9 +12,10 @@ import { type Figures, left, type SoakOptions, type SoakPiece } from "./piece.ts
 
 /** The broker is killed so often, whatever time there is; that is what must be shown. */
 const KILLS = 50;
-/** The daemon is killed or stopped so often. */
-const RESTARTS = 25;
-
+/** The daemon too, as far as there is time, but so often at least. */
+const FEWEST_RESTARTS = 20;
+/** So often it is stopped, in between. */
+const STOPS = 10;
 /** Seconds that a process is stopped, in turn. */
 const STOPPED = [1, 3, 1, 2, 1, 4];
 
@@ -46,6 +47,8 @@ async function takeOver(name: string, options: TakeoverOptions): Promise<Figures
   const figures = await takeoverUnderLoad(options);
   return {
     ...figuresOf(name, figures),
+    [`times that the broker was killed (${name})`]: figures.kills,
+    [`times that the broker was stopped (${name})`]: figures.stops,
     [`calls answered (${name})`]: figures.calls,
     [`calls repeated (${name})`]: figures.repeated,
     [`ms that a call took at most (${name})`]: figures.longestCallMs,
@@ -56,15 +59,23 @@ async function takeOver(name: string, options: TakeoverOptions): Promise<Figures
 export const takeover: SoakPiece = {
   name: "takeover",
   share: 2,
-  run: ({ seed }: SoakOptions): Promise<Figures> => takeOver("takeover", { kills: KILLS, seed }),
+  run: ({ seed }: SoakOptions): Promise<Figures> =>
+    takeOver("takeover", { kills: KILLS, stops: STOPS, seed, stopped: STOPPED }),
 };
 
 /** The daemon is killed and started again under load; or stopped for a while instead. */
 export const restart: SoakPiece = {
   name: "restart",
-  share: 2,
-  run: ({ seed }: SoakOptions): Promise<Figures> =>
-    takeOver("a restart", { kills: RESTARTS, seed, daemon: true, stopEvery: 5 }),
+  share: 4,
+  run: ({ seed, until, all }: SoakOptions): Promise<Figures> =>
+    takeOver("a restart", {
+      kills: KILLS,
+      stops: STOPS,
+      ...(all ? {} : { fewest: FEWEST_RESTARTS, until }),
+      seed,
+      daemon: true,
+      stopped: STOPPED,
+    }),
 };
 
 /**

@@ -1,6 +1,10 @@
 /**
  * Processes under load: workers in a ring, each of which sends to the next one and reads what the one before it writes
- * to its region; and clerks, who ask the broker for everything all the time.
+ * to its region; and clerks, who ask the broker for everything all the time. Traders, who change all the time what they
+ * have to do with each other, are in `trade.ts`.
+ *
+ * Nobody is told before somebody dies. Whatever is found that is not as it should be is noted with the time, and the test
+ * knows whether the one it is about was dead by then.
  *
  * The functions travel to players as text: they see nothing but their arguments.
  *
@@ -8,6 +12,7 @@
  */
 
 import type { Handle } from "../../../mod.ts";
+import type { AskerReport, Fault } from "./asker.ts";
 import type { Stage } from "./stage.ts";
 
 /** What a worker has. */
@@ -19,31 +24,28 @@ export interface Desk {
 
 /** How a worker is doing. */
 export interface WorkReport {
-  /** What was wrong: never anything. */
-  readonly faults: readonly string[];
+  readonly faults: readonly Fault[];
   /** How many datagrams came, by the context of the sender. */
   readonly received: Readonly<Record<number, number>>;
-  /** How many were accepted for whom it sends to now. */
-  readonly sent: number;
   readonly longestPause: number;
 }
 
-/** How a clerk is doing. */
-export interface ClerkReport {
+/** What the next worker found of one that died. */
+export interface Books {
+  /** What is wrong. */
   readonly faults: readonly string[];
-  /** Calls that were answered. */
-  readonly calls: number;
-  /** Calls that ended with UNAVAILABLE, and were repeated. */
-  readonly repeated: number;
-  /** Milliseconds that a call took at most. */
-  readonly longestCall: number;
-  /** The handles it was given since it was asked before. */
-  readonly handles: readonly number[];
+  /** How many datagrams the dead one had noted as accepted. */
+  readonly accepted: number;
+  /** How many of its datagrams came. */
+  readonly came: number;
+  /** How many datagrams it had noted as received from the one before it. */
+  readonly taken: number;
 }
 
 /** A worker comes: it receives and writes to its region, and does not send yet. */
 export async function comeWorker(s: Stage, device: string, context: number, timeout: number): Promise<Desk> {
   const { access, datagrams, sharedMemory, discovery } = await s.open({ device, contextId: context, timeout });
+  const { asker } = s;
   s.endpoint = datagrams.create();
   s.region = sharedMemory.create(8192);
   access.addClientPrivileges(s.endpoint.handle, access.publicGroup, { allow: ["DG_SEND"] });
@@ -51,10 +53,10 @@ export async function comeWorker(s: Stage, device: string, context: number, time
   discovery.register(`endpoint ${context}`, s.endpoint.handle);
   discovery.register(`region ${context}`, s.region.handle);
   s.follow();
-  s.collect(s.endpoint);
-  const faults: string[] = s.kept.faults = [];
-  // The word beside the record says how many datagrams were accepted.
+  // The words beside the record say how many datagrams were accepted, and how many were taken.
   const accepted = s.region.word(4096);
+  const taken = s.region.word(4100);
+  s.collect(s.endpoint, { taken: () => void taken.add(1) });
   const record = s.region.record(0, 256);
   s.kept.number = 0;
   s.kept.version = 0;
@@ -63,20 +65,21 @@ export async function comeWorker(s: Stage, device: string, context: number, time
     for (let i = 0; target !== undefined && i < 16; i++) {
       const number = s.kept.number;
       const size = 8 + (number * 37) % 1500;
-      if (!s.endpoint.hasRoom(target, size)) return;
-      s.endpoint.sendTo(target, s.numbered(context, number, size));
+      if (!s.endpoint.hasRoom(target.endpoint, size)) return;
+      s.endpoint.sendTo(target.endpoint, s.numbered(context, number, size));
       s.kept.number = number + 1;
       accepted.store(number + 1);
     }
   };
   const read = () => {
-    const bytes: Uint8Array | undefined = s.kept.before?.record(0, 256).read();
+    const { before } = s.kept;
+    const bytes: Uint8Array | undefined = before?.region.record(0, 256).read();
     if (bytes === undefined) return;
     const version = new DataView(bytes.buffer).getUint32(0);
-    if (version < s.kept.version) faults.push(`version ${version} of a record came after ${s.kept.version}`);
+    if (version < s.kept.version) asker.fault(`version ${version} of a record came after ${s.kept.version}`);
     s.kept.version = version;
     const torn = bytes.subarray(4).some((byte) => byte !== version % 256);
-    if (torn) faults.push(`version ${version} of a record is torn`);
+    if (torn) asker.fault(`version ${version} of a record is torn`);
   };
   let version = 0;
   const publish = () => {
@@ -91,7 +94,7 @@ export async function comeWorker(s: Stage, device: string, context: number, time
       read();
       send();
     } catch (error) {
-      faults.push(String(error));
+      asker.fault(String(error), s.kept.target?.context ?? null);
       s.kept.target = undefined;
     }
   };
@@ -100,51 +103,64 @@ export async function comeWorker(s: Stage, device: string, context: number, time
 }
 
 /** From now on it sends to that one, numbered from 0; nobody: it stops. */
-export function sendToNext(s: Stage, next: Handle | null): void {
+export function sendToNext(s: Stage, next: Desk | null): void {
   s.kept.number = 0;
   s.region.word(4096).store(0);
   s.kept.target = next ?? undefined;
 }
 
-/** From now on it reads what that one writes. */
-export function readBefore(s: Stage, before: Handle): void {
-  s.kept.version = 0;
-  s.kept.before = s.vmci.sharedMemory.attach(before);
+/** It stops sending: how many were accepted. */
+export function sendNoMore(s: Stage): number {
+  s.kept.target = undefined;
+  return s.kept.number;
 }
 
-/**
- * The one before it died: waits until all that was accepted from it is here, and gives its region back.
- *
- * @returns What is wrong.
- */
-export async function closeBooks(s: Stage, context: number): Promise<string[]> {
-  const { before } = s.kept;
+/** Whom it sends to died: waits until it was told so, or was refused; what it had sent, and how much of it was lost. */
+export async function missNext(s: Stage, next: Desk): Promise<{ sent: number; lost: number }> {
+  await s.told({ type: "resource-gone", handle: next.endpoint });
+  s.kept.target = undefined;
+  const lost = s.events.filter(({ event }) =>
+    event.type === "datagrams-lost" && JSON.stringify(event.destination) === JSON.stringify(next.endpoint)
+  );
+  return { sent: s.kept.number, lost: lost.reduce((sum, { event }) => sum + (event as { bytes: number }).bytes, 0) };
+}
+
+/** From now on it reads what that one writes. */
+export function readBefore(s: Stage, before: Desk): void {
+  s.kept.version = 0;
+  s.kept.before = { context: before.context, region: s.vmci.sharedMemory.attach(before.region) };
+}
+
+/** The one before it died: waits until all that was accepted from it is here, and gives its region back. */
+export async function closeBooks(s: Stage, context: number): Promise<Books> {
+  const { region } = s.kept.before;
   s.kept.before = undefined;
   await s.told({ type: "context-removed", context });
-  const accepted: number = before.word(4096).load();
+  const accepted: number = region.word(4096).load();
+  const taken: number = region.word(4100).load();
   await s.until(() => (s.received.get(context)?.next ?? 0) >= accepted);
-  const count = s.received.get(context)?.next ?? 0;
-  const record: Uint8Array | undefined = before.record(0, 256).read();
+  const came = s.received.get(context)?.next ?? 0;
+  const record: Uint8Array | undefined = region.record(0, 256).read();
   const version = record === undefined ? 0 : new DataView(record.buffer).getUint32(0);
   const faults: string[] = [];
   // It may have died between the datagram and the note that it was accepted.
-  if (count > accepted + 1) faults.push(`${count} datagrams came of ${accepted} that were accepted`);
+  if (came > accepted + 1) faults.push(`${came} datagrams came of ${accepted} that were accepted`);
   if (record?.subarray(4).some((byte) => byte !== version % 256)) faults.push("its last record is torn");
-  before.detach();
-  return faults;
+  region.detach();
+  return { faults, accepted, came, taken };
 }
 
 /** How a worker is doing. */
 export function reportWork(s: Stage): WorkReport {
   const received: Record<number, number> = {};
-  const faults = [...s.kept.faults as string[]];
+  const faults = [...s.asker.report().faults];
   let longestPause = 0;
   for (const [who, numbers] of s.received) {
     received[who] = numbers.next;
     longestPause = Math.max(longestPause, numbers.longestPause);
-    faults.push(...numbers.faults.map((it) => `from ${who}: ${it}`));
+    for (const what of numbers.faults) faults.push({ what: `from ${who}: ${what}`, at: 0, about: null });
   }
-  return { faults, received, sent: s.kept.number, longestPause };
+  return { faults, received, longestPause };
 }
 
 /** Waits until so many have come from somebody. */
@@ -164,85 +180,57 @@ export async function hasSeenBrokers(s: Stage, count: number): Promise<{ at: num
 export async function comeClerk(s: Stage, device: string, context: number, timeout: number): Promise<void> {
   await s.open({ device, contextId: context, timeout });
   s.follow();
-  const { vmci } = s;
+  const { vmci, asker } = s;
   const { access, datagrams, sharedMemory, discovery } = vmci;
   const me = s.lib.contextHandle(context);
-  const state = s.kept.state = {
-    faults: [] as string[],
-    calls: 0,
-    repeated: 0,
-    longestCall: 0,
-    handles: [] as number[],
-  };
   s.kept.desks = [];
   s.endpoint = datagrams.create();
   access.addClientPrivileges(s.endpoint.handle, access.publicGroup, { allow: ["DG_SEND"] });
   discovery.register(`endpoint ${context}`, s.endpoint.handle);
-  /** Calls, and calls again when nobody answered in time. */
-  const call = <T>(what: string, action: () => T, done: readonly string[] = []): T | undefined => {
-    for (let repeated = false;; repeated = true) {
-      const begun = performance.now();
-      try {
-        return action();
-      } catch (error) {
-        const { code } = error as { code?: string };
-        if (code === "UNAVAILABLE") {
-          state.repeated++;
-          continue;
-        }
-        // What was asked for before may have been done after all.
-        if (!repeated || !done.includes(code!)) state.faults.push(`${what}: ${error}`);
-        return undefined;
-      } finally {
-        state.calls++;
-        state.longestCall = Math.max(state.longestCall, performance.now() - begun);
-      }
-    }
+  const call = asker.call.bind(asker);
+  const same = (what: string, found: Handle | undefined, wanted: Handle, about: number | null = null) => {
+    if (about !== null && asker.gone.has(about)) return;
+    if (JSON.stringify(found) !== JSON.stringify(wanted)) asker.fault(`${what} is ${JSON.stringify(found)}`, about);
   };
-  const same = (what: string, found: Handle | undefined, wanted: Handle) => {
-    if (JSON.stringify(found) !== JSON.stringify(wanted)) state.faults.push(`${what} is ${JSON.stringify(found)}`);
-  };
-  const round = (number: number) => {
-    same(
-      "its own name",
-      call("look up its own name", () => discovery.lookup(`endpoint ${context}`)),
-      s.endpoint.handle,
-    );
+  const round = async (number: number) => {
+    const own = await call("look up its own name", () => discovery.lookup(`endpoint ${context}`));
+    same("its own name", own, s.endpoint.handle);
     for (const desk of s.kept.desks as Desk[]) {
-      const name = `endpoint ${desk.context}`;
-      same(name, call(`look up ${name}`, () => discovery.lookup(name)), desk.endpoint);
-      const right = call("check", () => access.checkClientPrivilege(desk.endpoint, me, "DG_SEND"));
-      if (right?.granted !== true) state.faults.push(`the grant on ${name} is ${right?.code}`);
-      call("attach", () => sharedMemory.attach(desk.region))?.detach();
+      const about = desk.context;
+      if (asker.gone.has(about)) continue;
+      const name = `endpoint ${about}`;
+      same(name, await call(`look up ${name}`, () => discovery.lookup(name), about), desk.endpoint, about);
+      const right = await call("check", () => access.checkClientPrivilege(desk.endpoint, me, "DG_SEND"), about);
+      if (right?.granted === false) asker.fault(`the grant on ${name} is ${right.code}`, about);
+      (await call("attach", () => sharedMemory.attach(desk.region), about))?.detach();
     }
     const name = `clerk ${context} ${number}`;
-    const fresh = call("create an endpoint", () => datagrams.create());
-    const region = call("create a region", () => sharedMemory.create(100));
-    const group = call("create a group", () => access.createGroup());
-    for (const made of [fresh, region, group]) {
-      if (made !== undefined) state.handles.push(made.handle.resource);
-    }
+    const fresh = await call("create an endpoint", () => datagrams.create());
+    const region = await call("create a region", () => sharedMemory.create(100));
+    const group = await call("create a group", () => access.createGroup());
+    for (const made of [fresh, region, group]) if (made !== undefined) asker.given(made.handle.resource);
     if (fresh === undefined || region === undefined || group === undefined) return;
-    call("register", () => discovery.register(name, fresh.handle), ["ALREADY_EXISTS"]);
-    same(name, call("look up a new name", () => discovery.lookup(name)), fresh.handle);
-    call("grant", () => access.addClientPrivileges(region.handle, group.handle, { allow: ["SM_ATTACH"] }));
-    call("add", () => group.add(context));
-    if (call("ask for a member", () => group.has(context)) !== true) state.faults.push("a member is gone");
-    call("remove", () => group.remove(context), ["INVALID_ARGS"]);
-    call("revoke", () => access.removeAllClientPrivileges(region.handle, group.handle), ["INVALID_ARGS"]);
-    call("unregister", () => discovery.unregister(name), ["NOT_FOUND"]);
-    call("close a group", () => group.close());
-    call("detach", () => region.detach());
-    call("close an endpoint", () => fresh.close());
-    const gone = call("list", () => discovery.list(name));
-    if (gone?.length !== 0) state.faults.push(`${name} is there still`);
+    await call("register", () => discovery.register(name, fresh.handle), null, ["ALREADY_EXISTS"]);
+    same(name, await call("look up a new name", () => discovery.lookup(name)), fresh.handle);
+    await call("grant", () => access.addClientPrivileges(region.handle, group.handle, { allow: ["SM_ATTACH"] }));
+    await call("add", () => group.add(context));
+    if (await call("ask for a member", () => group.has(context)) !== true) asker.fault("a member is gone");
+    await call("remove", () => group.remove(context), null, ["INVALID_ARGS"]);
+    await call("revoke", () => access.removeAllClientPrivileges(region.handle, group.handle), null, ["INVALID_ARGS"]);
+    await call("unregister", () => discovery.unregister(name), null, ["NOT_FOUND"]);
+    await call("close a group", () => group.close());
+    await call("detach", () => region.detach());
+    await call("close an endpoint", () => fresh.close());
+    const gone = await call("list", () => discovery.list(name));
+    if (gone?.length !== 0) asker.fault(`${name} is there still`);
   };
-  let number = 0;
-  const work = () => {
-    if (vmci.closed) return clearInterval(working);
-    if (s.kept.idle !== true) round(number++);
+  const work = async () => {
+    for (let number = 0; !s.kept.idle && !vmci.closed; number++) {
+      await round(number);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   };
-  const working = setInterval(work, 5);
+  s.kept.working = work();
 }
 
 /** Which workers a clerk may ask for from now on. */
@@ -250,10 +238,33 @@ export function knowDesks(s: Stage, desks: readonly Desk[]): void {
   s.kept.desks = desks;
 }
 
+/** Somebody is no more, and is not asked for any more. */
+export function knowGone(s: Stage, context: number): void {
+  s.asker.gone.add(context);
+}
+
+/** A clerk ends what it is about, and begins nothing else. */
+export async function rest(s: Stage): Promise<void> {
+  s.kept.idle = true;
+  await s.kept.working;
+}
+
 /** How a clerk is doing. */
-export function reportClerk(s: Stage): ClerkReport {
-  const { state } = s.kept;
-  const report = { ...state, handles: [...state.handles] };
-  state.handles.length = state.calls = state.repeated = 0;
-  return report;
+export function reportClerk(s: Stage): AskerReport {
+  return s.asker.report();
+}
+
+/** How many calls of somebody nobody answered in time so far. */
+export function unansweredCalls(s: Stage): number {
+  return s.asker.unanswered;
+}
+
+/** Waits until it is so many. */
+export async function givesUp(s: Stage, count: number): Promise<void> {
+  await s.until(() => s.asker.unanswered >= count);
+}
+
+/** Somebody who never was there comes to a broker that does not answer: what he is told. */
+export async function comeInVain(s: Stage, device: string, timeout: number): Promise<string> {
+  return await s.outcome(() => s.lib.openVmci({ device, timeout }));
 }

@@ -7,6 +7,7 @@
 import * as lib from "../../../mod.ts";
 import { errno, interposeLibc, setErrno } from "../../../ffi/libc.ts";
 import type { DatagramEndpoint, ErrorCodeName, Group, OpenOptions, Region, Vmci, VmciEvent } from "../../../mod.ts";
+import { Asker } from "./asker.ts";
 import { type Blow, nativeKill, now } from "./native_kill.ts";
 
 /** Where in an operation a player is struck. */
@@ -52,17 +53,36 @@ export class Numbers {
   next = 0;
   /** What came instead. */
   readonly faults: string[] = [];
+  /** Numbers that were passed over. */
+  readonly missing: number[] = [];
   /** The longest time between two datagrams, in milliseconds. */
   longestPause = 0;
+  /** Whether numbers may be passed over. */
+  readonly gaps: boolean;
   #last = 0;
 
+  constructor(gaps: boolean) {
+    this.gaps = gaps;
+  }
+
   take(number: number): void {
-    if (number !== this.next) this.faults.push(`${number} came where ${this.next} was due`);
+    if (number < this.next || (number > this.next && !this.gaps)) {
+      this.faults.push(`${number} came where ${this.next} was due`);
+    }
+    for (let passed = this.next; passed < number; passed++) this.missing.push(passed);
     this.next = number + 1;
     const at = performance.now();
     if (this.#last > 0) this.longestPause = Math.max(this.longestPause, at - this.#last);
     this.#last = at;
   }
+}
+
+/** How datagrams are taken in. */
+export interface Collecting {
+  /** Called after each of them. */
+  readonly taken?: () => void;
+  /** Whether numbers may be passed over; they are noted then. */
+  readonly gaps?: boolean;
 }
 
 /** See the module's comment. */
@@ -82,6 +102,8 @@ export class Stage {
   /** The number of the next datagram to be sent, by destination. */
   readonly sent: Map<number, number> = new Map();
   events: Told[] = [];
+  /** How it asks, where the broker may be no more. */
+  readonly asker: Asker = new Asker();
   readonly #vmcis: Vmci[] = [];
   readonly #lookers = new Set<() => void>();
   readonly #write: (line: string) => void;
@@ -163,20 +185,23 @@ export class Stage {
     return bytes;
   }
 
-  /** Takes in such a datagram. */
-  take(payload: Uint8Array<ArrayBuffer>): void {
+  /** Takes in such a datagram; where there may be gaps, who knows which says so. */
+  take(payload: Uint8Array<ArrayBuffer>, gaps = false): void {
     const view = new DataView(payload.buffer, payload.byteOffset);
     const who = view.getUint32(0);
     let numbers = this.received.get(who);
-    if (numbers === undefined) this.received.set(who, numbers = new Numbers());
+    if (numbers === undefined) this.received.set(who, numbers = new Numbers(gaps));
     numbers.take(view.getUint32(4));
     this.#look();
   }
 
   /** From now on datagrams that come to an endpoint are taken in. */
-  collect(endpoint: DatagramEndpoint): void {
+  collect(endpoint: DatagramEndpoint, { taken = () => {}, gaps = false }: Collecting = {}): void {
     const collect = async () => {
-      for await (const { payload } of endpoint) this.take(payload);
+      for await (const { payload } of endpoint) {
+        this.take(payload, gaps);
+        taken();
+      }
     };
     collect().catch((error) => {
       if (!endpoint.closed) this.say(`receiving failed: ${error}`);
