@@ -367,8 +367,8 @@ class Office implements AsyncDisposable {
     assert(told.includes(lost), `${lost} bytes were lost, and not one of ${told}: ${sent} sent, ${books.taken} taken`);
     this.doing = "another worker comes";
     this.#workers[slot] = await this.#hireWorker();
-    await this.#connect(slot);
     await next.player.run(readBefore, deskOf(this.#workers[slot]!));
+    await this.#connect(slot);
     await before.player.run(sendToNext, deskOf(this.#workers[slot]!));
   }
 

@@ -53,10 +53,10 @@ export async function comeWorker(s: Stage, device: string, context: number, time
   discovery.register(`endpoint ${context}`, s.endpoint.handle);
   discovery.register(`region ${context}`, s.region.handle);
   s.follow();
-  // The words beside the record say how many datagrams were accepted, and how many were taken.
+  // The words beside the record say how many datagrams were accepted, and how many were taken from the one before it.
   const accepted = s.region.word(4096);
   const taken = s.region.word(4100);
-  s.collect(s.endpoint, { taken: () => void taken.add(1) });
+  s.collect(s.endpoint, { taken: () => taken.store(s.received.get(s.kept.before?.context)?.next ?? 0) });
   const record = s.region.record(0, 256);
   s.kept.number = 0;
   s.kept.version = 0;
@@ -128,6 +128,7 @@ export async function missNext(s: Stage, next: Desk): Promise<{ sent: number; lo
 /** From now on it reads what that one writes. */
 export function readBefore(s: Stage, before: Desk): void {
   s.kept.version = 0;
+  s.region.word(4100).store(0);
   s.kept.before = { context: before.context, region: s.vmci.sharedMemory.attach(before.region) };
 }
 
