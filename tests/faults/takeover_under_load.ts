@@ -6,6 +6,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import type { Handle } from "../../mod.ts";
 import { inspect, listNames, observe } from "../../src/cli/inspect.ts";
 import { Program } from "../support/program.ts";
 import { ServedSocket } from "../../src/fabric/local/served_socket.ts";
@@ -29,7 +30,6 @@ import {
   rest,
   sendNoMore,
   sendToNext,
-  unansweredCalls,
 } from "./support/load.ts";
 import { now } from "./support/native_kill.ts";
 import { FabricDirectory, Player, processState } from "./support/player.ts";
@@ -77,7 +77,7 @@ const BRIEF = 1000;
 const PATIENCE = 20_000;
 
 /** So many calls of everybody who asks must have ended by themselves before a broker that was stopped goes on. */
-const GIVEN_UP = 2;
+const GIVEN_UP = 1;
 
 /** What a datagram without payload takes of the budget. */
 const HEADER = 24;
@@ -91,6 +91,7 @@ interface Worker extends Desk {
 interface Clerk {
   readonly player: Player;
   readonly context: number;
+  readonly endpoint: Handle;
 }
 
 /** One who has to do with the others. */
@@ -220,9 +221,7 @@ class Office implements AsyncDisposable {
     const pause = new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
     this.doing = "calls end while the broker is stopped";
     const others = this.#asking.filter((player) => player.pid !== pid);
-    const giveUp = others.map(async (player) => {
-      await player.run(givesUp, await player.run(unansweredCalls) + GIVEN_UP);
-    });
+    const giveUp = others.map((player) => player.run(givesUp, GIVEN_UP));
     const comeAnew = async () => {
       const stranger = this.#spare[0]!;
       assertEquals(await stranger.run(comeInVain, this.#device, this.#timeout), "UNAVAILABLE");
@@ -259,9 +258,18 @@ class Office implements AsyncDisposable {
       const contexts = all.map(({ context }) => context).sort((a, b) => a - b);
       const known = () => inspect(observer, "contexts").map(({ context }) => context).sort((a, b) => a - b);
       await becomes(known, contexts, "the contexts");
-      // An endpoint each, a region of each worker and of each trader, and the public group.
-      const resources = this.#all.length + WORKERS + TRADERS + 1;
-      await becomes(() => inspect(observer, "resources").length, resources, "the resources");
+      const had = [
+        ...this.#workers.flatMap(({ endpoint, region }) => [endpoint, region]),
+        ...this.#clerks.map(({ endpoint }) => endpoint),
+        ...this.#traders.flatMap(({ mailbox, ledger }) => [mailbox, ledger]),
+      ];
+      const resources = had.map(({ resource }) => resource).sort((a, b) => a - b);
+      // Nobody has the public group.
+      const there = () =>
+        inspect(observer, "resources").filter(({ type }) => type !== "GROUP").map(({ handle }) => handle.resource)
+          .sort((a, b) => a - b);
+      await becomes(there, resources, "the resources");
+      await becomes(() => inspect(observer, "resources").length, resources.length + 1, "the number of resources");
       await becomes(() => inspect(observer, "attachments").length, 2 * WORKERS + TRADERS, "the attachments");
     } finally {
       await observer.close();
@@ -310,8 +318,8 @@ class Office implements AsyncDisposable {
     this.doing = "a clerk comes";
     const player = this.#hire();
     const context = this.#context++;
-    await player.run(comeClerk, this.#device, context, this.#timeout);
-    this.#clerks[desk] = { player, context };
+    const endpoint = await player.run(comeClerk, this.#device, context, this.#timeout);
+    this.#clerks[desk] = { player, context, endpoint };
   }
 
   async #hireTrader(place: number): Promise<void> {
@@ -415,13 +423,17 @@ class Office implements AsyncDisposable {
     }));
   }
 
-  /** Whether anything was wrong so far. The calls of a process that was stopped itself took as long as that. */
+  /** Whether anything was wrong so far. Of a process that was stopped itself neither calls nor traffic are timed. */
   async #audit(stopped?: number): Promise<void> {
     this.doing = "everybody reports";
     for (const { player, context } of this.#workers) {
-      const { faults, longestPause } = await player.run(reportWork);
+      const { faults, pauses } = await player.run(reportWork);
       assertEquals(this.#real(faults), [], `worker ${context}`);
-      this.#sums.longestPause = Math.max(this.#sums.longestPause, longestPause);
+      for (const [from, pause] of Object.entries(pauses)) {
+        const sender = this.#workers.find(({ context }) => context === Number(from));
+        if (player.pid === stopped || sender === undefined || sender.player.pid === stopped) continue;
+        this.#sums.longestPause = Math.max(this.#sums.longestPause, pause);
+      }
       assertEquals(player.complaints, "");
     }
     for (const { player, context } of [...this.#clerks, ...this.#traders]) {

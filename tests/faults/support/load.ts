@@ -27,7 +27,8 @@ export interface WorkReport {
   readonly faults: readonly Fault[];
   /** How many datagrams came, by the context of the sender. */
   readonly received: Readonly<Record<number, number>>;
-  readonly longestPause: number;
+  /** Milliseconds between two of them at most, since it was asked before. */
+  readonly pauses: Readonly<Record<number, number>>;
 }
 
 /** What the next worker found of one that died. */
@@ -44,7 +45,7 @@ export interface Books {
 
 /** A worker comes: it receives and writes to its region, and does not send yet. */
 export async function comeWorker(s: Stage, device: string, context: number, timeout: number): Promise<Desk> {
-  const { access, datagrams, sharedMemory, discovery } = await s.open({ device, contextId: context, timeout });
+  const { access, datagrams, sharedMemory, discovery } = await s.openAtLast({ device, contextId: context, timeout });
   const { asker } = s;
   s.endpoint = datagrams.create();
   s.region = sharedMemory.create(8192);
@@ -155,13 +156,14 @@ export async function closeBooks(s: Stage, context: number): Promise<Books> {
 export function reportWork(s: Stage): WorkReport {
   const received: Record<number, number> = {};
   const faults = [...s.asker.report().faults];
-  let longestPause = 0;
+  const pauses: Record<number, number> = {};
   for (const [who, numbers] of s.received) {
     received[who] = numbers.next;
-    longestPause = Math.max(longestPause, numbers.longestPause);
+    pauses[who] = numbers.longestPause;
+    numbers.longestPause = 0;
     for (const what of numbers.faults) faults.push({ what: `from ${who}: ${what}`, at: 0, about: null });
   }
-  return { faults, received, longestPause };
+  return { faults, received, pauses };
 }
 
 /** Waits until so many have come from somebody. */
@@ -178,8 +180,8 @@ export async function hasSeenBrokers(s: Stage, count: number): Promise<{ at: num
 }
 
 /** A clerk comes. */
-export async function comeClerk(s: Stage, device: string, context: number, timeout: number): Promise<void> {
-  await s.open({ device, contextId: context, timeout });
+export async function comeClerk(s: Stage, device: string, context: number, timeout: number): Promise<Handle> {
+  await s.openAtLast({ device, contextId: context, timeout });
   s.follow();
   const { vmci, asker } = s;
   const { access, datagrams, sharedMemory, discovery } = vmci;
@@ -232,6 +234,7 @@ export async function comeClerk(s: Stage, device: string, context: number, timeo
     }
   };
   s.kept.working = work();
+  return s.endpoint.handle;
 }
 
 /** Which workers a clerk may ask for from now on. */
@@ -255,13 +258,9 @@ export function reportClerk(s: Stage): AskerReport {
   return s.asker.report();
 }
 
-/** How many calls of somebody nobody answered in time so far. */
-export function unansweredCalls(s: Stage): number {
-  return s.asker.unanswered;
-}
-
-/** Waits until it is so many. */
-export async function givesUp(s: Stage, count: number): Promise<void> {
+/** Waits until so many more of its calls nobody has answered in time. */
+export async function givesUp(s: Stage, more: number): Promise<void> {
+  const count = s.asker.unanswered + more;
   await s.until(() => s.asker.unanswered >= count);
 }
 

@@ -124,6 +124,17 @@ export class Stage {
     return this.vmci;
   }
 
+  /** Joins a fabric whose broker may be dying, or coming: as often as it does not answer in time. */
+  async openAtLast(options: OpenOptions): Promise<Vmci> {
+    for (;;) {
+      try {
+        return await this.open(options);
+      } catch (error) {
+        if (!(error instanceof lib.VmciError) || error.code !== "UNAVAILABLE") throw error;
+      }
+    }
+  }
+
   /** Leaves every fabric, the last one first, and forgets all about it. */
   async leave(): Promise<void> {
     for (const vmci of this.#vmcis.splice(0).reverse()) await vmci[Symbol.asyncDispose]();

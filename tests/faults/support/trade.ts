@@ -50,7 +50,7 @@ export async function comeTrader(
   place: number,
   timeout: number,
 ): Promise<Stall> {
-  const { access, datagrams, sharedMemory, discovery } = await s.open({ device, contextId: context, timeout });
+  const { access, datagrams, sharedMemory, discovery } = await s.openAtLast({ device, contextId: context, timeout });
   const { asker } = s;
   const call = asker.call.bind(asker);
   s.endpoint = datagrams.create();
@@ -161,8 +161,10 @@ export async function comeTrader(
       if (offer.load() !== was) return;
       const post = await call("look for a post", () => discovery.lookup(`post ${about}`), about);
       const ware = await call("look for a ware", () => discovery.lookup(`ware ${about}`), about);
+      // Whom it visits may be gone by now.
+      if (post === undefined || ware === undefined) return;
       const fresh = await call("create an endpoint", () => datagrams.create());
-      if (post === undefined || ware === undefined || fresh === undefined) return;
+      if (fresh === undefined) return;
       asker.given(fresh.handle.resource);
       sources++;
       const many = 1 + draw(4);
@@ -219,9 +221,14 @@ export async function comeTrader(
     changes++;
     note(word, CHANGING);
     for (const peer of [...peers.values()]) {
-      const gone = () => !peers.has(peer.place) || peers.get(peer.place) !== peer;
-      await s.until(() => gone() || visiting(peer.ledger, s.kept.place).load() === 0);
-      await s.until(() => gone() || came(peer.context) >= left(peer.ledger, s.kept.place).load());
+      const gone = () => peers.get(peer.place) !== peer;
+      const leaves = () => visiting(peer.ledger, s.kept.place).load() === 0;
+      const all = () => came(peer.context) >= left(peer.ledger, s.kept.place).load();
+      while (!gone() && !(leaves() && all())) {
+        // Who waits asks as well, like all others.
+        await call("look for itself", () => discovery.lookup(`mailbox ${context}`));
+        await pause();
+      }
       if (gone()) continue;
       const [accepted, found] = [left(peer.ledger, s.kept.place).load(), came(peer.context)];
       if (accepted !== found) asker.fault(`${found} datagrams came of ${accepted} that were left`, peer.context);
