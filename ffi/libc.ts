@@ -148,10 +148,10 @@ const processSymbols = {
   sched_yield: { parameters: [], result: "i32" },
 } as const;
 
-/** What a process may have; apart, since only a broker asks. */
+/** What a process may have; apart, since only a daemon has it changed. */
 const limitSymbols = {
-  // int prlimit(pid_t pid, int resource, const struct rlimit *_Nullable new_limit, struct rlimit *_Nullable old_limit);
-  prlimit: { parameters: ["i32", "i32", "buffer", "buffer"], result: "i32" },
+  // int setrlimit(int resource, const struct rlimit *rlim);
+  setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
 } as const;
 
 /** Sockets whose peers have addresses that are read and written. */

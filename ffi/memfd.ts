@@ -6,15 +6,12 @@
 
 import { closeDescriptor } from "./descriptor.ts";
 import { check, cString, Errno, errno, libc, SystemError, uninterrupted } from "./libc.ts";
+import { ResourceLimit, resourceLimit } from "./resource_limit.ts";
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
-const RLIMIT_FSIZE = 1;
-
-/** `struct rlimit`: the limit in force comes first. */
-const limits = new BigUint64Array(2);
 
 /** What can be forbidden about a memfd, for every holder and for good; bits. */
 export const Seal = {
@@ -41,8 +38,7 @@ export const Seal = {
  */
 export function createMemfd(name: string, size: number): number {
   // It is a file to the kernel, which would end the process by a signal (SIGXFSZ).
-  check(libc.getrlimit(RLIMIT_FSIZE, limits), "getrlimit");
-  if (BigInt(size) > limits[0]!) throw new SystemError(Errno.EFBIG, "fallocate");
+  if (BigInt(size) > resourceLimit(ResourceLimit.FSIZE)) throw new SystemError(Errno.EFBIG, "fallocate");
   const fd = check(libc.memfd_create(cString(name), MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create");
   try {
     uninterrupted("fallocate", () => libc.fallocate(fd, 0, 0n, BigInt(size)));

@@ -4,10 +4,7 @@
  * @module
  */
 
-import { check, cString, libc, textAt } from "./libc.ts";
-
-const RLIMIT_NOFILE = 7;
-const THIS_PROCESS = 0;
+import { cString, libc, textAt } from "./libc.ts";
 
 /**
  * An environment variable.
@@ -27,28 +24,6 @@ export function environment(name: string): string | undefined {
  */
 export function userId(): number {
   return libc.geteuid();
-}
-
-/**
- * How many descriptors this process may have open: their numbers are below this.
- *
- * @returns The soft limit.
- */
-export function descriptorLimit(): number {
-  return Number(descriptorLimits()[0]);
-}
-
-/** Lets this process have as many descriptors as it may allow itself. */
-export function raiseDescriptorLimit(): void {
-  const [, hard] = descriptorLimits();
-  check(libc.prlimit(THIS_PROCESS, RLIMIT_NOFILE, new BigUint64Array([hard, hard]), null), "prlimit");
-}
-
-/** `struct rlimit { rlim_t rlim_cur; rlim_t rlim_max; };`: the soft and the hard limit. */
-function descriptorLimits(): readonly [soft: bigint, hard: bigint] {
-  const limits = new BigUint64Array(2);
-  check(libc.prlimit(THIS_PROCESS, RLIMIT_NOFILE, null, limits), "prlimit");
-  return [limits[0]!, limits[1]!];
 }
 
 /** Lets whoever else waits for this processor have it first: a peer that is to answer, where there is only this one. */

@@ -6,6 +6,7 @@
 import { assertEquals, assertGreater, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { closeDescriptor } from "../ffi/descriptor.ts";
 import { interposeLibc, type LibcCall, setErrno, SystemError } from "../ffi/libc.ts";
+import { ResourceLimit } from "../ffi/resource_limit.ts";
 import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
 import { connectSeqpacket, listenSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
 import type { Handle, VmciError } from "../mod.ts";
@@ -72,12 +73,13 @@ class Served implements Disposable {
 
   /** From now on the server may have so many descriptors, as it sees it. */
   pretendLimit(limit: number): void {
-    const pretend = (): LibcCall => (...args) => {
-      (args[3] as BigUint64Array).fill(BigInt(limit));
-      this.instead("prlimit", pretend);
-      return 0;
+    const pretend = (call: LibcCall): LibcCall => (...args) => {
+      const result = call(...args);
+      if (args[0] === ResourceLimit.NOFILE) (args[1] as BigUint64Array).fill(BigInt(limit));
+      this.instead("getrlimit", pretend);
+      return result;
     };
-    this.instead("prlimit", pretend);
+    this.instead("getrlimit", pretend);
   }
 
   /** Serves until the steps are done. */

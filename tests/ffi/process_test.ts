@@ -1,21 +1,9 @@
 import { assertEquals } from "@std/assert";
-import { libc } from "../../ffi/libc.ts";
-import { descriptorLimit, environment, processId, raiseDescriptorLimit, userId } from "../../ffi/process.ts";
+import { environment, processId, userId } from "../../ffi/process.ts";
 import { test } from "./support.ts";
 
 test("the process knows who it is", () => {
   assertEquals([userId(), processId()], [Deno.uid(), Deno.pid]);
-});
-
-test("the process knows how many descriptors it may have, and may have as many as it is allowed at most", () => {
-  const [, soft, hard] = /^Max open files\s+(\d+)\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"))!;
-  const limits = (count: number) => new BigUint64Array([BigInt(count), BigInt(hard!)]);
-  assertEquals(descriptorLimit(), Number(soft));
-  libc.prlimit(0, 7, limits(200), null);
-  assertEquals(descriptorLimit(), 200);
-  raiseDescriptorLimit();
-  assertEquals(descriptorLimit(), Number(hard));
-  libc.prlimit(0, 7, limits(Number(soft)), null);
 });
 
 test("environment variables are seen as Deno sets them", () => {

@@ -52,15 +52,19 @@ function partOf(text: string): { readonly number: number; readonly of: number } 
 
 /** Runs the pieces, and gives the exit code. */
 async function soak(args: readonly string[]): Promise<number> {
+  let unknown = false;
   const { minutes, seed: given, only, part: slice, all: toTheEnd, json } = parseArgs([...args], {
     string: ["minutes", "seed", "only", "part"],
     boolean: ["json", "all"],
     default: { minutes: "30" },
+    unknown: () => {
+      unknown = true;
+    },
   });
   const seed = given === undefined ? Date.now() % 2 ** 31 : Number(given);
   const pieces = PIECES.filter(({ name }) => only === undefined || name === only);
   const part = slice === undefined ? undefined : partOf(slice);
-  if (pieces.length === 0 || !(Number(minutes) > 0) || !Number.isSafeInteger(seed) || part === null) {
+  if (unknown || pieces.length === 0 || !(Number(minutes) > 0) || !Number.isSafeInteger(seed) || part === null) {
     const names = PIECES.map(({ name }) => name).join("|");
     console.error(`deno task soak [--minutes N] [--seed N] [--only ${names}] [--part I/N] [--all] [--json]`);
     return 2;

@@ -8,7 +8,7 @@
 import { VmciError } from "../../error.ts";
 import type { ContextId } from "../../handle.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
-import { raiseDescriptorLimit } from "../../../ffi/process.ts";
+import { raiseResourceLimit, ResourceLimit } from "../../../ffi/resource_limit.ts";
 import { PacketSocket, seqpacketPair, waitReadable } from "../../../ffi/unix_socket.ts";
 import { Policy } from "../policy.ts";
 import type { Quota } from "../quota.ts";
@@ -88,7 +88,7 @@ export class FabricDaemon implements AsyncDisposable {
     const { directory, socket, contexts, quota, policy, audit } = options;
     if (policy !== undefined) Policy.parse(policy.text, policy.name);
     // It holds descriptors for many.
-    raiseDescriptorLimit();
+    raiseResourceLimit(ResourceLimit.NOFILE);
     using undo = new DisposableStack();
     const run = socket === undefined ? openDirectory(directory) : undefined;
     const state = run ?? RunDirectory.make(`${socket}.state`);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { descriptorLimit } from "../../../ffi/process.ts";
+import { ResourceLimit, resourceLimit } from "../../../ffi/resource_limit.ts";
 
 /** So many are kept free, or that part of all where there are few. */
 const RESERVE = { most: 1024, part: 1 / 8 };
@@ -16,6 +16,6 @@ const RESERVE = { most: 1024, part: 1 / 8 };
  * @param fd A descriptor that was just made or received.
  */
 export function isReserved(fd: number): boolean {
-  const limit = descriptorLimit();
+  const limit = Number(resourceLimit(ResourceLimit.NOFILE));
   return fd >= limit - Math.min(RESERVE.most, RESERVE.part * limit);
 }
