@@ -17,12 +17,21 @@ import { NoGuestError } from "./materials.ts";
 const NO_GUEST = 125;
 const NO_CODE = 124;
 
-/** Runs a command in a guest and shows what it prints; the exit code is the result. */
+/**
+ * Runs a command in a guest and shows what it prints.
+ *
+ * @param command The command and its arguments.
+ * @param show Gets what it prints.
+ * @param cpus How many processors the guest has, if the environment does not say.
+ * @returns The exit code.
+ */
 export async function runAndShow(
   command: readonly string[],
   show: (bytes: Uint8Array<ArrayBuffer>) => void,
+  cpus?: number,
 ): Promise<number> {
-  const options = environmentOptions();
+  const environment = environmentOptions();
+  const options = { ...environment, cpus: environment.cpus ?? cpus };
   try {
     const { code, log } = await runInGuest({ ...options, command }, show);
     if (code === undefined) console.error("guest: it ended without an exit code; its kernel said:");

@@ -1,6 +1,6 @@
 /**
- * Runs the tests of the real devices, tests/vm/guest, in guests: two at once where there are two processors, for an
- * emulated machine is slow, and each has a kernel of its own. Arguments are files of that folder, or parts of their names;
+ * Runs the tests of the real devices, tests/vm/guest, in guests: two at once with a processor each where there are
+ * two processors, for an emulated machine is slow, and each has a kernel of its own. Arguments are files of that folder, or parts of their names;
  * without any, all are run. `--filter TEXT` goes to `deno test`.
  *
  *     deno task test:vm
@@ -39,10 +39,11 @@ function runFiles(
   files: readonly string[],
   options: readonly string[],
   show: (bytes: Uint8Array<ArrayBuffer>) => void,
+  cpus: number | undefined,
 ): Promise<number> {
   // The types were checked before, and there is no network to fetch anything by.
   const command = ["deno", "test", "--allow-all", "--no-check", "--no-lock", "--cached-only", "--unstable-vsock"];
-  return runAndShow([...command, "--v8-flags=--expose-gc", ...options, ...files], show);
+  return runAndShow([...command, "--v8-flags=--expose-gc", ...options, ...files], show, cpus);
 }
 
 if (import.meta.main) {
@@ -59,7 +60,7 @@ if (import.meta.main) {
   const [first, ...others] = shares.map((share, i) => {
     const output: Uint8Array<ArrayBuffer>[] = [];
     const show = i === 0 ? (bytes: Uint8Array) => Deno.stdout.writeSync(bytes) : output.push.bind(output);
-    return { output, code: runFiles(share, options, show) };
+    return { output, code: runFiles(share, options, show, shares.length > 1 ? 1 : undefined) };
   });
   const codes = [await first!.code];
   for (const { output, code } of others) {
