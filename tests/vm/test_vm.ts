@@ -1,7 +1,7 @@
 /**
- * Runs the tests of the real devices, tests/vm/guest, in guests: two at once with a processor each where there are
- * two processors, for an emulated machine is slow, and each has a kernel of its own. Arguments are files of that folder, or parts of their names;
- * without any, all are run. `--filter TEXT` goes to `deno test`.
+ * Runs the tests of the real devices, tests/vm/guest, in guests: two at once, with a processor each, where there are two
+ * processors; an emulated machine is slow, and each has a kernel of its own. Arguments are files of that folder, or parts
+ * of their names; without any, all are run. `--filter TEXT` goes to `deno test`.
  *
  *     deno task test:vm
  *     deno task test:vm vmci_datagram
