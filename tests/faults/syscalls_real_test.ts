@@ -1,8 +1,8 @@
 /** Out of descriptors, addresses, size of files and room on a file system, for real. */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import "../ffi/support.ts";
-import { openVmci } from "../../mod.ts";
+import { openVmci, VmciError } from "../../mod.ts";
 import { fails } from "../support/failure.ts";
 import { makeRunDirectory } from "../support/media.ts";
 import { OwnDirectory, Program, run } from "../support/program.ts";
@@ -120,7 +120,15 @@ Deno.test("out of descriptors in the broker, for what others do: who asks is tol
     await fails("NO_RESOURCES", fill);
     goesOn();
     await fails("NO_RESOURCES", () => host.sharedMemory.create(4096));
-    await fails("UNAVAILABLE", () => openVmci({ device, timeout: 500 }));
+    // The last ones are for who connects. When they too are used up, who comes is told; or, if the broker cannot even
+    // take him in, waits in vain.
+    await using crowd = new AsyncDisposableStack();
+    crowd.use(await openVmci({ device, contextId: 18 }));
+    goesOn();
+    const { code } = await assertRejects(async () => {
+      for (let i = 0; i < 30; i++) crowd.use(await openVmci({ device, timeout: 500 }));
+    }, VmciError);
+    assert(code === "NO_RESOURCES" || code === "UNAVAILABLE", code);
     goesOn();
   }
   await using _another = await openVmci({ device, contextId: 18 });
