@@ -36,7 +36,7 @@ export class BrokerHost {
 
   /** Starts a broker's thread. */
   static start(config: BrokerThreadConfig): BrokerHost {
-    return new BrokerHost(new Worker(new URL("broker_thread.ts", import.meta.url), { workerData: config }));
+    return new BrokerHost(new Worker(new URL("broker_thread.ts", import.meta.url), { workerData: { config } }));
   }
 
   /** From now on the process does not exit while the thread runs. */
