@@ -14,6 +14,8 @@ import { House } from "../support/house.ts";
 import { type Figures, left, type SoakOptions, type SoakPiece } from "./piece.ts";
 
 const TIMES = 100_000;
+/** Milliseconds that a call may take: among a million of them some meet a machine that is busy with something else. */
+const PATIENCE = 60_000;
 /** More closings than mappings linger after they were closed. */
 const WARM_UP = 2_000;
 /** How much a process' memory may differ for what the collectors have not given back: some hundred bytes each time. */
@@ -54,7 +56,7 @@ const bytes = new Uint8Array(8);
 
 /** Each opens and closes one thing, and what hangs on it. */
 const OBJECTS: Readonly<Record<string, (scene: Scene) => unknown>> = {
-  openVmci: async ({ device }) => (await openVmci({ device, contextId: 17 })).close(),
+  openVmci: async ({ device }) => (await openVmci({ device, contextId: 17, timeout: PATIENCE })).close(),
   endpoint: ({ host }) => host.datagrams.create().close(),
   "well-known endpoint": ({ host, turn }) => host.datagrams.create({ wellKnown: 5000 + turn % 7 }).close(),
   lane: ({ host, guest }) => {
@@ -126,8 +128,8 @@ export const leaks: SoakPiece = {
     const figures: Record<string, number> = {};
     const watching = await observe(device);
     await using _ = { [Symbol.asyncDispose]: () => watching.close() };
-    await using host = await openVmci({ device });
-    await using guest = await openVmci({ device, contextId: 16 });
+    await using host = await openVmci({ device, timeout: PATIENCE });
+    await using guest = await openVmci({ device, contextId: 16, timeout: PATIENCE });
     const brokersView = () => [
       ...(["contexts", "resources", "attachments", "lanes"] as const).map((topic) => inspect(watching, topic)),
       listNames(watching),
@@ -159,6 +161,8 @@ export const leaks: SoakPiece = {
         );
       }
       figures[`opened and closed, of ${TIMES.toLocaleString("en")}: ${name}`] = turn;
+      // It takes long: what was done is said even if what comes after it fails.
+      if (options.all) console.error(`${turn} of ${TIMES}: ${name}`);
     }
     const before = brokersView();
     let reported = 0;
