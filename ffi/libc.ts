@@ -1,8 +1,8 @@
 /**
  * The C library of Linux: its symbols, its errno, and the errors made of them.
  *
- * Binding a symbol costs 0.15 to 0.3 ms, so symbols come in groups that are used together, and a group is bound when
- * the first of its symbols is looked up. Nothing is opened when this module is imported.
+ * Binding a symbol costs 0.2 ms, since Deno compiles a way into it, whether it is bound alone or with others. So each is
+ * bound when it is first looked up, and nothing is opened when this module is imported.
  *
  * Two habits of the declarations: `size_t`, `off_t` and addresses are always passed as bigint; and a result that the
  * kernel bounds below 2^31 (every `ssize_t` here) is declared `i32`, which returns a number without allocating. An
@@ -22,8 +22,10 @@ const LIBRARY = "libc.so.6";
 const LIBRARY_PATHS = [`/lib/${Deno.build.arch}-linux-gnu`, "/lib64", "/lib"]
   .flatMap((directory) => [`${directory}/${LIBRARY}`, `/usr${directory}/${LIBRARY}`]);
 
-/** What every descriptor needs, whatever is behind it. */
-const descriptorSymbols = {
+/** What is bound, by the name in {@linkcode libc}. */
+const symbols = {
+  // --- Descriptors, whatever is behind them
+
   // int *__errno_location(void);
   __errno_location: { parameters: [], result: "pointer" },
   // int close(int fd);
@@ -34,10 +36,9 @@ const descriptorSymbols = {
   fcntl_flock: { name: "fcntl", parameters: ["i32", "i32", "buffer"], result: "i32" },
   // int statx(int dirfd, const char *restrict path, int flags, unsigned int mask, struct statx *restrict statxbuf);
   statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
-} as const;
 
-/** Shared memory and its mappings. */
-const memorySymbols = {
+  // --- Shared memory and its mappings
+
   // int memfd_create(const char *name, unsigned int flags);
   memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   // int fallocate(int fd, int mode, off_t offset, off_t size);
@@ -50,16 +51,12 @@ const memorySymbols = {
   munmap: { parameters: ["usize", "usize"], result: "i32" },
   // int getrlimit(int resource, struct rlimit *rlim);
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
-} as const;
 
-/** What only mappings without raw pointers need. */
-const remapSymbols = {
   // void *mremap(void *old_address, size_t old_size, size_t new_size, int flags, ... /* void *new_address */);
   mremap: { parameters: ["usize", "usize", "usize", "i32", "usize"], result: "isize" },
-} as const;
 
-/** What both ends of a Unix socket need. */
-const socketSymbols = {
+  // --- Unix sockets
+
   // int socket(int domain, int type, int protocol);
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   // int socketpair(int domain, int type, int protocol, int sv[2]);
@@ -76,10 +73,9 @@ const socketSymbols = {
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout);
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
-} as const;
 
-/** What only the listening end of a Unix socket needs. */
-const serverSymbols = {
+  // --- The listening end of a Unix socket
+
   // int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen);
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   // int listen(int sockfd, int backlog);
@@ -94,10 +90,9 @@ const serverSymbols = {
   epoll_ctl: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
   // int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
   epoll_wait: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
-} as const;
 
-/** Files and directories. */
-const fileSymbols = {
+  // --- Files and directories
+
   // int open(const char *path, int flags, ... /* mode_t mode */);
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
@@ -116,10 +111,7 @@ const fileSymbols = {
   rename: { parameters: ["buffer", "buffer"], result: "i32" },
   // int fchmod(int fd, mode_t mode);
   fchmod: { parameters: ["i32", "u32"], result: "i32" },
-} as const;
 
-/** What looks around and edits files of others; apart, since few programs do. */
-const pathSymbols = {
   // DIR *opendir(const char *name);
   opendir: { parameters: ["buffer"], result: "pointer" },
   // struct dirent *readdir(DIR *dirp);   with 64-bit offsets on every 64-bit machine
@@ -136,26 +128,21 @@ const pathSymbols = {
   fsync: { parameters: ["i32"], result: "i32" },
   // int fchown(int fd, uid_t owner, gid_t group);
   fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
-} as const;
 
-/** What a process knows about itself. */
-const processSymbols = {
+  // --- What a process knows about itself
+
   // char *getenv(const char *name);
   getenv: { parameters: ["buffer"], result: "pointer" },
   // uid_t geteuid(void);
   geteuid: { parameters: [], result: "u32" },
   // int sched_yield(void);
   sched_yield: { parameters: [], result: "i32" },
-} as const;
 
-/** What a process may have; apart, since only a daemon has it changed. */
-const limitSymbols = {
   // int setrlimit(int resource, const struct rlimit *rlim);
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
-} as const;
 
-/** Sockets whose peers have addresses that are read and written. */
-const addressSymbols = {
+  // --- Sockets whose peers have addresses that are read and written
+
   // ssize_t sendto(int sockfd, const void *buf, size_t len, int flags, const struct sockaddr *addr, socklen_t addrlen);
   sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "i32" },
   // ssize_t recvfrom(int sockfd, void *restrict buf, size_t len, int flags, struct sockaddr *restrict addr,
@@ -171,16 +158,14 @@ const addressSymbols = {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   // int shutdown(int sockfd, int how);
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
-} as const;
 
-/** Requests to drivers. */
-const deviceSymbols = {
+  // --- Requests to drivers
+
   // int ioctl(int fd, unsigned long op, ... /* arg */);   with the address of a structure, or of none
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
-} as const;
 
-/** Waiting for descriptors in a thread of Deno's pool. */
-const pollSymbols = {
+  // --- Waiting for descriptors in a thread of Deno's pool
+
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout);   errno is lost
   poll_elsewhere: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
   // int eventfd(unsigned int initval, int flags);
@@ -202,42 +187,14 @@ const pointerlessSymbols = {
   strlen: { parameters: ["usize"], result: "usize" },
 } as const;
 
-const groups: readonly Deno.ForeignLibraryInterface[] = [
-  descriptorSymbols,
-  memorySymbols,
-  remapSymbols,
-  socketSymbols,
-  serverSymbols,
-  fileSymbols,
-  pathSymbols,
-  processSymbols,
-  limitSymbols,
-  addressSymbols,
-  deviceSymbols,
-  pollSymbols,
-];
-
 /** The symbols of {@linkcode libc} with their types. */
-export type Libc = Deno.DynamicLibrary<
-  & typeof descriptorSymbols
-  & typeof memorySymbols
-  & typeof remapSymbols
-  & typeof socketSymbols
-  & typeof serverSymbols
-  & typeof fileSymbols
-  & typeof pathSymbols
-  & typeof processSymbols
-  & typeof limitSymbols
-  & typeof addressSymbols
-  & typeof deviceSymbols
-  & typeof pollSymbols
->["symbols"];
+export type Libc = Deno.DynamicLibrary<typeof symbols>["symbols"];
 
 /** A symbol as an interposer sees it. */
 export type LibcCall = (...args: unknown[]) => unknown;
 
 /**
- * The bound C library. Looking up a symbol for the first time opens the library and binds the symbol's group.
+ * The bound C library. Looking up a symbol for the first time binds it.
  *
  * @throws {UnsupportedPlatformError} At that first look-up, where there is no such library or symbol.
  * @throws {Deno.errors.NotCapable} At that first look-up, without `--allow-ffi`, and without one of the library's paths
@@ -245,67 +202,79 @@ export type LibcCall = (...args: unknown[]) => unknown;
  */
 export const libc: Libc = {} as Libc;
 
-/** The symbols as Deno bound them, so that a group is opened once however often it is interposed. */
-const bound = new Map<Deno.ForeignLibraryInterface, Record<string, LibcCall>>();
+type Pointerless = Deno.DynamicLibrary<typeof pointerlessSymbols>["symbols"];
+
+const pointerless: Pointerless = {} as Pointerless;
+
+/** The symbols as Deno bound them, so that each is bound once however often it is interposed. */
+const bound = new Map<string, LibcCall>();
 
 let interposer: ((name: string, call: LibcCall) => LibcCall) | undefined;
+
+/** What the library was opened by. */
+let library: string | undefined;
 
 /** This thread's errno; a word of our own until the first symbol is bound, for then there was no call to set it. */
 let errnoWord = new Int32Array(1);
 
 /** Where errno is, when `errnoWord` is a copy of it. */
-let errnoCopied: { readonly address: bigint; readonly calls: Pointerless } | undefined;
-
-type Pointerless = Deno.DynamicLibrary<typeof pointerlessSymbols>["symbols"];
+let errnoAddress: bigint | undefined;
 
 const ERRNO_SIZE = 4n;
 
 let raw: boolean | undefined;
 
-for (const group of groups) deferBinding(group);
+deferLibc();
+deferBinding(pointerless, pointerlessSymbols, bindSymbol);
 
-/** Makes the first look-up of any symbol of a group bind the whole group. */
-function deferBinding(group: Deno.ForeignLibraryInterface): void {
-  for (const name of Object.keys(group)) {
-    Object.defineProperty(libc, name, {
+function deferLibc(): void {
+  deferBinding(libc, symbols, (name, declaration) => {
+    const call = bindSymbol(name, declaration);
+    return interposer === undefined ? call : interposer(name, call);
+  });
+}
+
+/** Makes the first look-up of a symbol bind it. From then on a call costs one load more than the symbol. */
+function deferBinding(
+  calls: object,
+  table: Deno.ForeignLibraryInterface,
+  bind: (name: string, declaration: Deno.ForeignFunction) => LibcCall,
+): void {
+  for (const [name, declaration] of Object.entries(table as Record<string, Deno.ForeignFunction>)) {
+    Object.defineProperty(calls, name, {
       configurable: true,
       enumerable: true,
-      get(): unknown {
-        bindGroup(group);
-        return libc[name as keyof Libc];
+      get(): LibcCall {
+        const value = bind(name, declaration);
+        Object.defineProperty(calls, name, { configurable: true, enumerable: true, value });
+        return value;
       },
     });
   }
 }
 
-/** Turns a group's accessors into plain properties, so that a call from then on costs one load more than the symbol. */
-function bindGroup(group: Deno.ForeignLibraryInterface): void {
-  for (const [name, call] of Object.entries(openGroup(group))) {
-    const value = interposer === undefined ? call : interposer(name, call);
-    Object.defineProperty(libc, name, { configurable: true, enumerable: true, value });
-  }
-}
-
-function openGroup(group: Deno.ForeignLibraryInterface): Record<string, LibcCall> {
-  let calls = bound.get(group);
-  if (calls === undefined) {
+function bindSymbol(name: string, declaration: Deno.ForeignFunction): LibcCall {
+  let call = bound.get(name);
+  if (call === undefined) {
+    call = openSymbol(name, declaration);
+    const first = bound.size === 0;
+    bound.set(name, call);
     // Every call that can fail needs errno afterwards, and looking for it only then could change it.
-    if (group !== descriptorSymbols && !bound.has(descriptorSymbols)) openGroup(descriptorSymbols);
-    calls = openLibrary(group);
-    bound.set(group, calls);
-    if (group === descriptorSymbols) locateErrno(calls);
+    if (first) locateErrno();
   }
-  return calls;
+  return call;
 }
 
-function openLibrary(group: Deno.ForeignLibraryInterface): Record<string, LibcCall> {
+function openSymbol(name: string, declaration: Deno.ForeignFunction): LibcCall {
   if (Deno.build.os !== "linux") {
     throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: this is ${Deno.build.os}, not Linux`);
   }
   let failure: unknown;
-  for (const name of libraryNames()) {
+  for (const path of library === undefined ? libraryNames() : [library]) {
     try {
-      return Deno.dlopen(name, group).symbols as Record<string, LibcCall>;
+      const { symbols } = Deno.dlopen(path, { [name]: declaration });
+      library = path;
+      return symbols[name] as LibcCall;
     } catch (error) {
       if (error instanceof Deno.errors.NotCapable) throw error;
       failure = error;
@@ -332,19 +301,19 @@ export function rawPointers(): boolean {
   return raw ??= Deno.permissions.querySync({ name: "ffi" }).state === "granted";
 }
 
-function pointerless(): Pointerless {
-  return openGroup(pointerlessSymbols) as unknown as Pointerless;
-}
-
 /** errno is one word a thread, and a thread runs one instance of this module: its address need be asked for once. */
-function locateErrno(calls: Record<string, LibcCall>): void {
-  const location = calls.__errno_location!() as Deno.PointerObject;
+function locateErrno(): void {
+  const location = bindSymbol("__errno_location", symbols.__errno_location)() as Deno.PointerObject;
   if (rawPointers()) {
     errnoWord = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
   } else {
-    const calls = pointerless();
-    errnoCopied = { calls, address: calls.address_at(location, location, 0n) };
+    errnoAddress = pointerless.address_at(location, location, 0n);
+    copyErrno(errnoAddress);
   }
+}
+
+function copyErrno(address: bigint): void {
+  pointerless.copy_out(errnoWord, address, ERRNO_SIZE);
 }
 
 /**
@@ -357,7 +326,7 @@ function locateErrno(calls: Record<string, LibcCall>): void {
  */
 export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall) | undefined): void {
   interposer = wrap;
-  for (const group of groups) deferBinding(group);
+  deferLibc();
 }
 
 /**
@@ -367,7 +336,7 @@ export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall)
  * @returns The number, such as 2 for ENOENT.
  */
 export function errno(): number {
-  errnoCopied?.calls.copy_out(errnoWord, errnoCopied.address, ERRNO_SIZE);
+  if (errnoAddress !== undefined) copyErrno(errnoAddress);
   return errnoWord[0]!;
 }
 
@@ -378,7 +347,7 @@ export function errno(): number {
  */
 export function setErrno(number: number): void {
   errnoWord[0] = number;
-  errnoCopied?.calls.copy_in(errnoCopied.address, errnoWord, ERRNO_SIZE);
+  if (errnoAddress !== undefined) pointerless.copy_in(errnoAddress, errnoWord, ERRNO_SIZE);
 }
 
 /** The error numbers that code here and above decides on; the same on x86-64 and aarch64. */
@@ -551,9 +520,7 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
  * @returns The address.
  */
 export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
-  return rawPointers()
-    ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(view))
-    : pointerless().address_of(view, view, 0n);
+  return rawPointers() ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(view)) : pointerless.address_of(view, view, 0n);
 }
 
 /**
@@ -566,7 +533,7 @@ export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
  */
 export function textAt(pointer: Deno.PointerObject, offset = 0): string {
   if (rawPointers()) return Deno.UnsafePointerView.getCString(pointer, offset);
-  const { address_at, copy_out, strlen } = pointerless();
+  const { address_at, copy_out, strlen } = pointerless;
   const address = address_at(pointer, pointer, 0n) + BigInt(offset);
   const length = strlen(address);
   const bytes = new Uint8Array(Number(length));

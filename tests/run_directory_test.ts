@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { closeDescriptor } from "../ffi/descriptor.ts";
+import { HmacTickets } from "../src/fabric/local/hmac_tickets.ts";
 import { describeProcess, environmentDefaults, readFileText, RunDirectory } from "../src/fabric/local/run_directory.ts";
 import { test, withFailures } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
@@ -153,11 +154,11 @@ test("run directory: the mark of used numbers and the key outlive who made them"
     const again = directory.openNumbers();
     assertEquals(again.read(), 2 ** 32 - 1);
     again.close();
-    const ticket = directory.openTickets().issue("a claim");
-    assertEquals(directory.openTickets().isGenuine("a claim", ticket), true);
-    assertEquals(directory.openTickets().isGenuine("another", ticket), false);
+    const ticket = new HmacTickets(directory.readKey()).issue("a claim");
+    assertEquals(new HmacTickets(directory.readKey()).isGenuine("a claim", ticket), true);
+    assertEquals(new HmacTickets(directory.readKey()).isGenuine("another", ticket), false);
     Deno.removeSync(`${path}/key`);
-    assertNotEquals(directory.openTickets().issue("a claim"), ticket);
+    assertNotEquals(new HmacTickets(directory.readKey()).issue("a claim"), ticket);
   }));
 
 test("run directory: a process is described by what the kernel says of it", () => {

@@ -11,9 +11,12 @@ import type { Bell } from "../medium.ts";
 
 let net: Promise<typeof import("node:net")> | undefined;
 
-/** Loads what listening needs (some 20 ms) without waiting for it. */
-export function prepareBells(): void {
-  net ??= import("node:net");
+/**
+ * What watches sockets, which takes 10 ms to load. Whoever never lets the event loop turn is never called by it: so it
+ * is loaded at the loop's first turn, and who opens a fabric does not wait for it.
+ */
+function loadNet(): Promise<typeof import("node:net")> {
+  return net ??= new Promise<void>((resolve) => Deno.unrefTimer(setTimeout(resolve))).then(() => import("node:net"));
 }
 
 /** One end, by its descriptor. Deno's own event loop watches it, no thread is held. */
@@ -37,9 +40,8 @@ export class LocalBell implements Bell {
   }
 
   listen(rung: () => void, ended: () => void): void {
-    prepareBells();
     // What is rung before the socket is adopted stays in it and is seen then.
-    net!.then(({ Socket }) => {
+    loadNet().then(({ Socket }) => {
       if (!this.#open) return;
       // Strokes say nothing but that they came: they are read into one buffer, and make no stream of data.
       const onread = { buffer: new Uint8Array(64), callback: () => (rung(), true) };

@@ -7,14 +7,11 @@
 import process from "node:process";
 import type { Tickets } from "../broker.ts";
 
-/** The size of the key in bytes. */
-export const KEY_SIZE = 32;
-
 /** See the module's comment. */
 export class HmacTickets implements Tickets {
   readonly #key: Uint8Array;
 
-  /** @param key The key, {@linkcode KEY_SIZE} bytes. */
+  /** @param key The key. */
   constructor(key: Uint8Array) {
     this.#key = key;
   }

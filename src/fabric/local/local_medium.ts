@@ -32,7 +32,7 @@ import type {
   SharedPages,
   SharedWord,
 } from "../medium.ts";
-import { LocalBell, prepareBells } from "./bell.ts";
+import { LocalBell } from "./bell.ts";
 import { BrokerHost } from "./broker_host.ts";
 import { createWord, FIXED_SIZE_SEALS, MappedWord, ReaderRegion, SharedRegion, WORD_SIZE } from "./local_memory.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
@@ -92,13 +92,6 @@ export class LocalMedium implements Medium {
   }
 
   tryConnect(): Connection | undefined {
-    const connection = this.#connect();
-    // What takes time is begun now: a broker that was just started takes longer.
-    if (connection !== undefined) prepareBells();
-    return connection;
-  }
-
-  #connect(): Connection | undefined {
     try {
       const fd = this.#connectSocket();
       if (fd === undefined) return this.#becomeBroker();

@@ -33,6 +33,7 @@ import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
 import { Callers, originOf } from "./callers.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
 import { isReserved } from "./descriptor_reserve.ts";
+import { HmacTickets } from "./hmac_tickets.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
 import { NoticeQueue } from "./notice_queue.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
@@ -149,7 +150,7 @@ export class LocalServer {
         survivors: this.#isLiving.keys(),
         ...(config.quota === undefined ? {} : { quota: config.quota }),
         ...(this.#policy === undefined ? {} : { policy: this.#policy }),
-        ...(state === undefined ? {} : { tickets: state.openTickets() }),
+        ...(state === undefined ? {} : { tickets: new HmacTickets(state.readKey()) }),
       });
       this.#own = this.#admit(config.connection, undefined)!;
       if (directory !== undefined) this.#listen(directory.socket);

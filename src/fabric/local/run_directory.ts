@@ -15,7 +15,6 @@ import { isByteLocked, tryLockByte, tryLockFile } from "../../../ffi/file_lock.t
 import { environment, userId } from "../../../ffi/process.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { ClientLedger } from "./client_ledger.ts";
-import { HmacTickets, KEY_SIZE } from "./hmac_tickets.ts";
 import { asVmciError } from "./system_failure.ts";
 
 const FILE_FLAGS = OpenFlag.RDWR | OpenFlag.CREAT | OpenFlag.NOFOLLOW | OpenFlag.CLOEXEC;
@@ -25,6 +24,9 @@ const MOST_SLOTS = 65536;
 
 /** The size of the roster's record of one client: its process. */
 const SLOT_SIZE = 8;
+
+/** The size of a key in bytes. */
+const KEY_SIZE = 32;
 
 /** The longest path of a directory in bytes: with `/socket.` and a process id it must fit into a socket's address. */
 const MOST_PATH = 92;
@@ -167,13 +169,13 @@ export class RunDirectory {
     return new ClientLedger(openFile(`${this.path}/clients`, FILE_FLAGS, 0o600));
   }
 
-  /** The tickets of the key that is kept here, which is made if there is none. */
-  openTickets(): HmacTickets {
+  /** The key of a daemon's tickets that is kept here, which is made if there is none. */
+  readKey(): Uint8Array {
     const fd = openFile(`${this.path}/key`, FILE_FLAGS, 0o600);
     try {
       const key = new Uint8Array(KEY_SIZE);
       if (readAt(fd, key, 0) < KEY_SIZE) writeAt(fd, crypto.getRandomValues(key), 0);
-      return new HmacTickets(key);
+      return key;
     } finally {
       closeDescriptor(fd);
     }
