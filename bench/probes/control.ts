@@ -63,7 +63,7 @@ export function control(world: World): Probe[] {
       rows: operationRows("control", (operation) => OPERATIONS[operation]!, () => "rtt/deno-unix"),
       async measure() {
         await using directory = await world.directory();
-        await using holder = world.part("control", "holder", world.job(directory.path, { count: ENDPOINTS }));
+        await using holder = world.part("control", "holder", world.job(directory.path, { count: ENDPOINTS }), 0);
         return await operate(world, [{ directory: directory.path, ready: await holder.ready() }], [
           (it) => `control/${it}`,
         ]);
@@ -100,7 +100,7 @@ function place(world: World, name: string, contexts: number): Promise<Place> {
   return world.once(`${name} fabric`, async (stack) => {
     const { path } = stack.use(await world.directory());
     const job = world.job(path, { count: contexts, size: ENDPOINTS });
-    const holder = stack.use(world.part("crowds", "crowd", job));
+    const holder = stack.use(world.part("crowds", "crowd", job, 0));
     return { directory: path, ready: await holder.ready() };
   });
 }
@@ -132,8 +132,8 @@ async function operate(
   places: readonly Place[],
   names: readonly ((operation: string) => string)[],
 ): Promise<Measures> {
-  const job = world.job(places[0]!.directory, { ready: { places }, count: world.quick ? 40 : 400 });
-  await using party = world.part("control", "operations", job);
+  const job = world.job(places[0]!.directory, { ready: { places }, count: world.quick ? 40 : 2000 });
+  await using party = world.part("control", "operations", job, 1);
   const results = await party.line() as Record<string, Summary[]>;
   return Object.fromEntries(
     Object.entries(results).flatMap(([operation, summaries]) =>
