@@ -59,7 +59,7 @@ export function regions(world: World): Probe[] {
       async measure() {
         await using directory = await world.directory();
         const job = world.job(directory.path, { sizes: REGION_SIZES, size: BLOCK });
-        await using party = world.part("regions", "copies", job, 0);
+        await using party = world.part("regions", "copies", job, 1);
         return copyMeasures("copy", await party.line() as number[]);
       },
     },
