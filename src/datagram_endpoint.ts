@@ -6,6 +6,7 @@
 
 import { VmciError } from "./error.ts";
 import type { Handle } from "./handle.ts";
+import { Gathering } from "./lane/gathering.ts";
 import { ReceiveBuffer, ReceiveBuffers } from "./lane/receive_buffer.ts";
 import type { Look, WaitOptions } from "./lane/waiting.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
@@ -54,6 +55,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
   readonly #receiveIntoSync: Subject;
   readonly #receive: Subject;
   readonly #fresh = new ReceiveBuffers();
+  readonly #gathering = new Gathering();
   /** How long the last payload was, and an array for one more. */
   #expected = 0;
   #spare: ReceiveBuffer<Uint8Array<ArrayBuffer>> | undefined;
@@ -278,6 +280,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
     this.#mailbox.session.refresh();
     const size = this.#takeInto("receiveIntoSync", buffer);
     if (size !== undefined) return size;
+    if (timeout !== 0) this.#gathering.pause(this.#mailbox.inbox.taken);
     this.#buffer = buffer;
     return this.#mailbox.session.waitSync(this.#receiveIntoSync, this.#lookInto, timeout);
   }

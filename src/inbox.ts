@@ -69,6 +69,8 @@ export type LaneDone = (lane: IncomingLane, broken: boolean) => void;
 export class Inbox {
   /** The source of the datagram taken last. */
   source: Handle = INVALID_HANDLE;
+  /** How many datagrams were ever taken. */
+  taken = 0;
   readonly #laneDone: LaneDone;
   readonly #lanes: IncomingLane[] = [];
   #closed = false;
@@ -134,6 +136,7 @@ export class Inbox {
    */
   take(lane: IncomingLane, into: ReceiveBuffer): void {
     this.source = lane.source;
+    this.taken++;
     if (--this.#left === 0) this.#pass();
     if (lane.consumer.take(into)) lane.peer?.nudge();
   }

@@ -5,14 +5,17 @@
  * @module
  */
 
-/** At most so many waits in a row do without after spins in vain. */
-const MAX_SKIP = 63;
-
 /** What the waits of one kind have learnt. */
 export class AdaptiveSpin {
   /** How many waits still do without, and how many will after the next spin in vain. */
   #skip = 0;
   #nextSkip = 1;
+  readonly #mostSkipped: number;
+
+  /** @param mostSkipped At most so many waits in a row do without after spins in vain. */
+  constructor(mostSkipped: number = 63) {
+    this.#mostSkipped = mostSkipped;
+  }
 
   /** Whether the next wait should spin. */
   get pays(): boolean {
@@ -32,7 +35,7 @@ export class AdaptiveSpin {
   /** It did not. */
   missed(): void {
     this.#skip = this.#nextSkip;
-    this.#nextSkip = Math.min(2 * this.#nextSkip + 1, MAX_SKIP);
+    this.#nextSkip = Math.min(2 * this.#nextSkip + 1, this.#mostSkipped);
   }
 
   /**
