@@ -204,7 +204,7 @@ export const libc: Libc = {} as Libc;
 
 type Pointerless = Deno.DynamicLibrary<typeof pointerlessSymbols>["symbols"];
 
-const pointerless: Pointerless = {} as Pointerless;
+let pointerlessCalls: Pointerless | undefined;
 
 /** The symbols as Deno bound them, so that each is bound once however often it is interposed. */
 const bound = new Map<string, LibcCall>();
@@ -224,39 +224,28 @@ const ERRNO_SIZE = 4n;
 
 let raw: boolean | undefined;
 
-deferLibc();
-deferBinding(pointerless, pointerlessSymbols, bindSymbol);
+deferBinding();
 
-function deferLibc(): void {
-  deferBinding(libc, symbols, (name, declaration) => {
-    const call = bindSymbol(name, declaration);
-    return interposer === undefined ? call : interposer(name, call);
-  });
-}
-
-/** Makes the first look-up of a symbol bind it. From then on a call costs one load more than the symbol. */
-function deferBinding(
-  calls: object,
-  table: Deno.ForeignLibraryInterface,
-  bind: (name: string, declaration: Deno.ForeignFunction) => LibcCall,
-): void {
-  for (const [name, declaration] of Object.entries(table as Record<string, Deno.ForeignFunction>)) {
-    Object.defineProperty(calls, name, {
+/** Makes the first look-up of each symbol bind it. From then on a call costs one load more than the symbol. */
+function deferBinding(): void {
+  for (const name of Object.keys(symbols) as (keyof Libc)[]) {
+    Object.defineProperty(libc, name, {
       configurable: true,
       enumerable: true,
       get(): LibcCall {
-        const value = bind(name, declaration);
-        Object.defineProperty(calls, name, { configurable: true, enumerable: true, value });
+        const call = bindSymbol(name);
+        const value = interposer === undefined ? call : interposer(name, call);
+        Object.defineProperty(libc, name, { configurable: true, enumerable: true, value });
         return value;
       },
     });
   }
 }
 
-function bindSymbol(name: string, declaration: Deno.ForeignFunction): LibcCall {
+function bindSymbol(name: keyof Libc): LibcCall {
   let call = bound.get(name);
   if (call === undefined) {
-    call = openSymbol(name, declaration);
+    call = open({ [name]: symbols[name] })[name] as LibcCall;
     const first = bound.size === 0;
     bound.set(name, call);
     // Every call that can fail needs errno afterwards, and looking for it only then could change it.
@@ -265,16 +254,16 @@ function bindSymbol(name: string, declaration: Deno.ForeignFunction): LibcCall {
   return call;
 }
 
-function openSymbol(name: string, declaration: Deno.ForeignFunction): LibcCall {
+function open<T extends Deno.ForeignLibraryInterface>(declarations: T): Deno.DynamicLibrary<T>["symbols"] {
   if (Deno.build.os !== "linux") {
     throw new UnsupportedPlatformError(`Cannot open ${LIBRARY}: this is ${Deno.build.os}, not Linux`);
   }
   let failure: unknown;
   for (const path of library === undefined ? libraryNames() : [library]) {
     try {
-      const { symbols } = Deno.dlopen(path, { [name]: declaration });
+      const { symbols } = Deno.dlopen(path, declarations);
       library = path;
-      return symbols[name] as LibcCall;
+      return symbols;
     } catch (error) {
       if (error instanceof Deno.errors.NotCapable) throw error;
       failure = error;
@@ -301,19 +290,18 @@ export function rawPointers(): boolean {
   return raw ??= Deno.permissions.querySync({ name: "ffi" }).state === "granted";
 }
 
+function pointerless(): Pointerless {
+  return pointerlessCalls ??= open(pointerlessSymbols);
+}
+
 /** errno is one word a thread, and a thread runs one instance of this module: its address need be asked for once. */
 function locateErrno(): void {
-  const location = bindSymbol("__errno_location", symbols.__errno_location)() as Deno.PointerObject;
+  const location = bindSymbol("__errno_location")() as Deno.PointerObject;
   if (rawPointers()) {
     errnoWord = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
   } else {
-    errnoAddress = pointerless.address_at(location, location, 0n);
-    copyErrno(errnoAddress);
+    errnoAddress = pointerless().address_at(location, location, 0n);
   }
-}
-
-function copyErrno(address: bigint): void {
-  pointerless.copy_out(errnoWord, address, ERRNO_SIZE);
 }
 
 /**
@@ -326,7 +314,7 @@ function copyErrno(address: bigint): void {
  */
 export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall) | undefined): void {
   interposer = wrap;
-  deferLibc();
+  deferBinding();
 }
 
 /**
@@ -336,7 +324,7 @@ export function interposeLibc(wrap: ((name: string, call: LibcCall) => LibcCall)
  * @returns The number, such as 2 for ENOENT.
  */
 export function errno(): number {
-  if (errnoAddress !== undefined) copyErrno(errnoAddress);
+  if (errnoAddress !== undefined) pointerless().copy_out(errnoWord, errnoAddress, ERRNO_SIZE);
   return errnoWord[0]!;
 }
 
@@ -347,7 +335,7 @@ export function errno(): number {
  */
 export function setErrno(number: number): void {
   errnoWord[0] = number;
-  if (errnoAddress !== undefined) pointerless.copy_in(errnoAddress, errnoWord, ERRNO_SIZE);
+  if (errnoAddress !== undefined) pointerless().copy_in(errnoAddress, errnoWord, ERRNO_SIZE);
 }
 
 /** The error numbers that code here and above decides on; the same on x86-64 and aarch64. */
@@ -520,7 +508,9 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
  * @returns The address.
  */
 export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
-  return rawPointers() ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(view)) : pointerless.address_of(view, view, 0n);
+  return rawPointers()
+    ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(view))
+    : pointerless().address_of(view, view, 0n);
 }
 
 /**
@@ -533,7 +523,7 @@ export function addressOf(view: Uint8Array<ArrayBuffer>): bigint {
  */
 export function textAt(pointer: Deno.PointerObject, offset = 0): string {
   if (rawPointers()) return Deno.UnsafePointerView.getCString(pointer, offset);
-  const { address_at, copy_out, strlen } = pointerless;
+  const { address_at, copy_out, strlen } = pointerless();
   const address = address_at(pointer, pointer, 0n) + BigInt(offset);
   const length = strlen(address);
   const bytes = new Uint8Array(Number(length));
