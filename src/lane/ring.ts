@@ -34,6 +34,8 @@ const SMALL = 128;
 const VIEW_PITCH = 128;
 
 const RING_MASK = RING_SIZE - 1;
+/** The size of a cache line. */
+const LINE = 64;
 const RECORD_HEADER = 8;
 const NOTHING = 0;
 const GAP = -1;
@@ -49,6 +51,8 @@ export class LaneProducer {
   #tail = 0;
   #sent = 0;
   #consumed = 0;
+  /** Where the ring has a word that was made 0 early, in bytes from its start; -1 for nowhere. */
+  #cleared = -1;
 
   /** @param buffer The lane's memory, of {@linkcode LANE_SIZE} bytes, zero at first. */
   constructor(buffer: ArrayBuffer) {
@@ -84,7 +88,7 @@ export class LaneProducer {
     const start = COUNTERS_SIZE + at;
     const end = start + size;
     const next = (at + size) & RING_MASK;
-    words[(COUNTERS_SIZE + next) >> 2] = NOTHING;
+    if (next !== this.#cleared) words[(COUNTERS_SIZE + next) >> 2] = NOTHING;
     words[(start >> 2) + 1] = 0;
     if (length > 0) {
       words[(end >> 2) - 2] = 0;
@@ -95,7 +99,22 @@ export class LaneProducer {
     this.#sent = (this.#sent + cost) | 0;
     Atomics.store(words, start >> 2, length + 1);
     if (at !== tail) Atomics.store(words, (COUNTERS_SIZE + tail) >> 2, GAP);
+    this.#clearAhead(next, size);
     return true;
+  }
+
+  /**
+   * Makes the word after the next record 0, if that is as long as this one: its cache line then comes over from the
+   * consumer while this side does something else, and not while a record is being published. Shorter records share
+   * lines with those that the consumer is about to read, and longer ones have others that must come over anyway.
+   */
+  #clearAhead(next: number, size: number): void {
+    const cleared = next + size;
+    if (size < LINE || size > SMALL || cleared > RING_SIZE - size) this.#cleared = -1;
+    else {
+      this.#cleared = cleared;
+      this.#words[(COUNTERS_SIZE + cleared) >> 2] = NOTHING;
+    }
   }
 
   /**

@@ -1,5 +1,5 @@
 // Made by `deno task build:thread` from broker_thread.ts: do not edit.
-// sha256 of sources and text: 2f18bd861df026f0abaf6763d2b2ffdd76b8e636aea218ea5de8a667fde1fa49
+// sha256 of sources and text: 64bede7a5aa16aa892c034efb403f0f216ff6bc27115dc1618b3ff230736aa52
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 
