@@ -69,7 +69,7 @@ function allocation(world: World): Probe {
 
 async function allocatedByRoundTrips(world: World, flags: readonly string[]): Promise<number> {
   await using directory = await world.directory();
-  const job = world.job(directory.path, { variant: "sync", spin: 1000, count: world.quick ? 20_000 : 300_000 });
+  const job = world.job(directory.path, { variant: "sync", spin: 1000, count: world.quick ? 20_000 : 1_000_000 });
   await using answering = world.part("datagrams", "echo", job, 0);
   const ready = await answering.ready();
   await using asking = world.part("allocation", "roundTrips", { ...job, ready }, 1, flags);
