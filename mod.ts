@@ -38,7 +38,7 @@ export { AccessControl, type AccessDecision, Group, type PrivilegeLists } from "
 
 export { type DiscoveredName, Discovery, type NameChange } from "./src/discovery.ts";
 
-export type { WaitOptions } from "./src/lane/waiting.ts";
+export type { WaitOptions } from "./src/lane/waiters.ts";
 
 export * from "./src/handle.ts";
 export * from "./src/result_code.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 import type { Region } from "./region.ts";
 
 /** What a word needs of its region. */

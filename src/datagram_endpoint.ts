@@ -8,7 +8,7 @@ import { VmciError } from "./error.ts";
 import type { Handle } from "./handle.ts";
 import { Gathering } from "./lane/gathering.ts";
 import { ReceiveBuffer, ReceiveBuffers } from "./lane/receive_buffer.ts";
-import type { Look, WaitOptions } from "./lane/waiting.ts";
+import type { Look, WaitOptions } from "./lane/waiters.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Subject } from "./subject.ts";

@@ -7,7 +7,7 @@
 import { VmciError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
 import { type Handle, isHandle } from "./handle.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 import type { ResourceTypeName } from "./privilege.ts";
 import { nameFault } from "./fabric/protocol.ts";
 import type { Session } from "./fabric/session.ts";

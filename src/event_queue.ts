@@ -6,7 +6,7 @@
 
 import { VmciError } from "./error.ts";
 import type { Session } from "./fabric/session.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 
 /** A program that reads nothing may fall so far behind; then reading fails instead of memory. */
 const MOST = 65536;

@@ -8,7 +8,7 @@ import { VmciError } from "./error.ts";
 import type { Handle } from "./handle.ts";
 import { isHandle } from "./handle.ts";
 import { MAX_PAYLOAD_SIZE } from "./limits.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 import type { Idle, IdleLanes } from "./idle_lanes.ts";
 import { LaneProducer, RING_START } from "./lane/ring.ts";
 import type { ErrorCodeName } from "./result_code.ts";

@@ -7,7 +7,7 @@
 import { AtomicWord, type WordAccess } from "./atomic_word.ts";
 import { VmciError } from "./error.ts";
 import { formatHandle, type Handle } from "./handle.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 import { recordSize, RegionRecord } from "./region_record.ts";
 import { ResultCode } from "./result_code.ts";
 import type { Subject } from "./subject.ts";

@@ -6,7 +6,7 @@
 
 import type { WordAccess } from "./atomic_word.ts";
 import { VmciError } from "./error.ts";
-import type { WaitOptions } from "./lane/waiting.ts";
+import type { WaitOptions } from "./lane/waiters.ts";
 import type { Region } from "./region.ts";
 
 const HEADER_SIZE = 16;

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { type Look, type Parking, Waiting } from "../src/lane/waiting.ts";
+import type { Look } from "../src/lane/waiters.ts";
+import { type Parking, Waiting } from "../src/lane/waiting.ts";
 import { fails } from "./support/failure.ts";
 
 const SUBJECT = { operation: "wait", handle: { context: 2, resource: 1024 } };

@@ -5,7 +5,7 @@
  */
 
 import { VmciError } from "../error.ts";
-import type { WaitOptions } from "../lane/waiting.ts";
+import type { WaitOptions } from "../lane/waiters.ts";
 import type { QueuePair } from "./queue_pair.ts";
 
 /** One end of a stream, as Deno writes addresses of AF_VSOCK. */

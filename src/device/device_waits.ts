@@ -5,25 +5,16 @@
  */
 
 import { pollDescriptor, PollEvent, type PollWatch, watchDescriptor } from "../../ffi/poll_loop.ts";
-import { type Look, timedOut, type WaitOptions } from "../lane/waiting.ts";
+import { type Look, timedOut, Waiters, type WaitOptions } from "../lane/waiters.ts";
 import type { Subject } from "../subject.ts";
-
-type Timer = ReturnType<typeof setTimeout>;
-
-/** Timers do not count further, nobody waits that long. */
-const LONG = 0x7FFF_FFFF;
-
-interface Waiter {
-  readonly settle: () => boolean;
-  readonly fail: (error: unknown) => void;
-  readonly subject: Subject;
-}
 
 /** All waits for one device. */
 export class DeviceWaits {
   readonly #fd: number;
   readonly #refresh: () => boolean;
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Waiters(() => {
+    if (this.#waiters.size === 0) this.#disarm();
+  });
   #watch: PollWatch | undefined;
 
   /**
@@ -44,7 +35,7 @@ export class DeviceWaits {
     try {
       return this.#refresh();
     } finally {
-      this.#settle();
+      this.#waiters.settle();
     }
   }
 
@@ -62,7 +53,9 @@ export class DeviceWaits {
       this.refresh();
       const found = look();
       if (found !== undefined) return Promise.resolve(found);
-      return this.#enqueue(subject, look, options);
+      const promise = this.#waiters.add(subject, look, options);
+      this.#arm();
+      return promise;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -92,7 +85,7 @@ export class DeviceWaits {
   /** Everybody looks again. */
   wake(): void {
     this.#arm();
-    this.#settle();
+    this.#waiters.settle();
   }
 
   /** What stayed with the device is of interest again. */
@@ -102,54 +95,7 @@ export class DeviceWaits {
 
   /** Ends every wait with an error. */
   failAll(makeError: (subject: Subject) => unknown): void {
-    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
-  }
-
-  #settle(): void {
-    for (const waiter of [...this.#waiters]) waiter.settle();
-  }
-
-  #enqueue<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const { signal, timeout } = options ?? {};
-    let timer: Timer | undefined;
-    const leave = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-      this.#waiters.delete(waiter);
-      if (this.#waiters.size === 0) this.#disarm();
-    };
-    const waiter: Waiter = {
-      subject,
-      settle: () => {
-        // Whoever looked before may have ended this one.
-        if (!this.#waiters.has(waiter)) return true;
-        try {
-          const result = look();
-          if (result === undefined) return false;
-          leave();
-          resolve(result);
-        } catch (error) {
-          leave();
-          reject(error);
-        }
-        return true;
-      },
-      fail: (error) => {
-        leave();
-        reject(error);
-      },
-    };
-    const abort = () => waiter.fail(signal?.reason);
-    this.#waiters.add(waiter);
-    signal?.addEventListener("abort", abort, { once: true });
-    if (timeout !== undefined && timeout < LONG) {
-      timer = setTimeout(() => {
-        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
-      }, timeout);
-    }
-    this.#arm();
-    return promise;
+    this.#waiters.failAll(makeError);
   }
 
   #arm(): void {
@@ -169,7 +115,7 @@ export class DeviceWaits {
       this.failAll(() => error);
       return;
     }
-    this.#settle();
+    this.#waiters.settle();
     // What has no room here stays with the driver, and is no news until somebody takes something.
     if (!more) this.#disarm();
   }

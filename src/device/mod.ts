@@ -38,7 +38,7 @@ export { VSOCK_ANY, type VsockAddress, VsockSocket, type VsockType } from "./vso
 export { localVsockContext, type VsockFamily, vsockFamily, vsockVersion } from "./vsock_family.ts";
 export type { VsockOptionName, VsockOptionValue } from "./vsock_option.ts";
 
-export type { WaitOptions } from "../lane/waiting.ts";
+export type { WaitOptions } from "../lane/waiters.ts";
 export type { ContextRemovedEvent, PeerEvent } from "../event.ts";
 export type { ContextId, Handle } from "../handle.ts";
 export { VmciError, type VmciErrorInit } from "../error.ts";

@@ -9,7 +9,7 @@ import { type Mapping, mapTwin } from "../../ffi/mapping.ts";
 import { VmciError } from "../error.ts";
 import type { PeerEvent } from "../event.ts";
 import { type ContextId, type Handle, handlesEqual, INVALID_ID } from "../handle.ts";
-import type { WaitOptions } from "../lane/waiting.ts";
+import type { WaitOptions } from "../lane/waiters.ts";
 import { ResultCode } from "../result_code.ts";
 import { failureOf } from "../subject.ts";
 import { checkResult, deviceError } from "./device_error.ts";

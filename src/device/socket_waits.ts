@@ -5,7 +5,7 @@
  */
 
 import { pollDescriptor, watchDescriptor } from "../../ffi/poll_loop.ts";
-import { timedOut, type WaitOptions } from "../lane/waiting.ts";
+import { timedOut, type WaitOptions } from "../lane/waiters.ts";
 import type { Subject } from "../subject.ts";
 
 /** Timers do not count further, nobody waits that long. */

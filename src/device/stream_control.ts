@@ -10,7 +10,7 @@
 
 import { VmciError } from "../error.ts";
 import { type ContextId, HOST_CONTEXT } from "../handle.ts";
-import type { Look, WaitOptions } from "../lane/waiting.ts";
+import type { Look, WaitOptions } from "../lane/waiters.ts";
 import { failureOf, type Subject } from "../subject.ts";
 import {
   CONTROL_RESOURCE,

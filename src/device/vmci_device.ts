@@ -7,7 +7,7 @@
 import { addressOf } from "../../ffi/libc.ts";
 import { VmciError } from "../error.ts";
 import { type ContextId, FIRST_VM_CONTEXT, type Handle, HOST_CONTEXT, INVALID_ID, isHandle, isId } from "../handle.ts";
-import type { WaitOptions } from "../lane/waiting.ts";
+import type { WaitOptions } from "../lane/waiters.ts";
 import { MAX_DATAGRAM_SIZE, MAX_PAYLOAD_SIZE } from "../limits.ts";
 import { ResultCode } from "../result_code.ts";
 import type { Subject } from "../subject.ts";

@@ -18,7 +18,7 @@ import {
   writeVsock,
 } from "../../ffi/vsock.ts";
 import { VmciError } from "../error.ts";
-import type { WaitOptions } from "../lane/waiting.ts";
+import type { WaitOptions } from "../lane/waiters.ts";
 import { vsockError } from "./vsock_error.ts";
 import { asAddress, assertAddress, VSOCK_ANY, type VsockAddress, VsockHandle, VsockSocket } from "./vsock_socket.ts";
 

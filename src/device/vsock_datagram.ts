@@ -7,7 +7,7 @@
 import { PollEvent } from "../../ffi/poll_loop.ts";
 import { receiveDatagram, sendDatagram } from "../../ffi/vsock.ts";
 import { VmciError } from "../error.ts";
-import type { WaitOptions } from "../lane/waiting.ts";
+import type { WaitOptions } from "../lane/waiters.ts";
 import { MAX_DATAGRAM_SIZE, MAX_PAYLOAD_SIZE } from "../limits.ts";
 import type { Subject } from "../subject.ts";
 import type { Meanings } from "./vsock_error.ts";

@@ -7,7 +7,8 @@
 
 import { VmciError } from "../error.ts";
 import type { ContextId, Handle } from "../handle.ts";
-import { type Look, type Parking, timedOut, Waiting, type WaitOptions } from "../lane/waiting.ts";
+import { type Look, timedOut, type WaitOptions } from "../lane/waiters.ts";
+import { type Parking, Waiting } from "../lane/waiting.ts";
 import type { ResourceTypeName } from "../privilege.ts";
 import type { Subject } from "../subject.ts";
 import { VERSION } from "../version.ts";

@@ -110,7 +110,7 @@ export class LaneProducer {
    */
   #clearAhead(next: number, size: number): void {
     const cleared = next + size;
-    if (size < LINE || size > SMALL || cleared > RING_SIZE - size) this.#cleared = -1;
+    if (size < LINE || size > 2 * LINE || cleared > RING_SIZE - size) this.#cleared = -1;
     else {
       this.#cleared = cleared;
       this.#words[(COUNTERS_SIZE + cleared) >> 2] = NOTHING;

@@ -10,19 +10,11 @@
  * @module
  */
 
-import { VmciError } from "../error.ts";
 import type { Subject } from "../subject.ts";
 import { AdaptiveSpin } from "./adaptive_spin.ts";
+import { LONG, type Look, Waiters, type WaitOptions } from "./waiters.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
-
-/** How a waiting call may be ended from outside. */
-export interface WaitOptions {
-  /** Ends the wait; the call then throws the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
-  /** Milliseconds to wait at most; the call then throws TIMEOUT. Without it, the wait has no end. */
-  readonly timeout?: number | undefined;
-}
 
 /** What waiting needs of the one who waits. */
 export interface Parking {
@@ -34,18 +26,6 @@ export interface Parking {
   listen(): void;
   /** Blocks the thread until a bell rings or so many milliseconds are over. */
   block(timeout: number): void;
-}
-
-/** Looks whether what is waited for is there: the result, or `undefined` when it is not. It may throw. */
-export type Look<T> = () => T | undefined;
-
-interface Waiter {
-  /** What it is about. */
-  readonly subject: Subject;
-  /** Looks, and settles the promise if there is something; says whether it did. */
-  readonly settle: () => boolean;
-  /** Settles the promise with an error. */
-  readonly fail: (error: unknown) => void;
 }
 
 /** A thread that blocks looks at the connection at least so often, in milliseconds. */
@@ -66,15 +46,12 @@ const TURNS = 4;
 /** With more waits than this, rings that come while one of them spins are cheaper than looking for all of them again. */
 const FEW = 8;
 
-/** A timer that never fires in practice; it keeps the process alive while something is awaited. */
-const LONG = 0x7FFF_FFFF;
-
 /** All waits of one session. */
 export class Waiting {
   readonly #parking: Parking;
   /** Milliseconds that may be spun in one turn of the event loop, and by one call that blocks. */
   readonly #slice: number;
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Waiters(() => this.#settleDown());
   #keepAlive: Timer | undefined;
   /** Milliseconds of spinning left in this turn. */
   #allowance: number;
@@ -138,7 +115,7 @@ export class Waiting {
       const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#adaptive.pays);
       if (found === undefined && hot) found = this.#spinInTurn(look);
       if (found !== undefined) return ++this.#unturned < MOST_UNTURNED ? Promise.resolve(found) : this.#turned(found);
-      const promise = this.#enqueue(subject, look, options);
+      const promise = this.#waiters.add(subject, () => this.#look(look), options);
       if (hot) this.#linger();
       else this.#raise();
       if (!hot) this.#adaptive.skipped();
@@ -150,12 +127,12 @@ export class Waiting {
 
   /** A bell rang: everybody looks again. */
   wake(): void {
-    for (const waiter of [...this.#waiters]) waiter.settle();
+    this.#waiters.settle();
   }
 
   /** Ends every wait with an error. */
   failAll(makeError: (subject: Subject) => unknown): void {
-    for (const waiter of [...this.#waiters]) waiter.fail(makeError(waiter.subject));
+    this.#waiters.failAll(makeError);
   }
 
   /** Gives the timers back; no wait may follow. */
@@ -163,49 +140,6 @@ export class Waiting {
     clearInterval(this.#keepAlive);
     clearImmediate(this.#nextTurn);
     this.#keepAlive = this.#nextTurn = undefined;
-  }
-
-  #enqueue<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const { signal, timeout } = options ?? {};
-    let timer: Timer | undefined;
-    const abort = () => waiter.fail(signal?.reason);
-    const leave = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-      this.#waiters.delete(waiter);
-      this.#settleDown();
-    };
-    const waiter: Waiter = {
-      subject,
-      settle: () => {
-        // Whoever looked before may have ended this one.
-        if (!this.#waiters.has(waiter)) return true;
-        try {
-          const result = this.#look(look);
-          if (result === undefined) return false;
-          leave();
-          resolve(result);
-        } catch (error) {
-          leave();
-          reject(error);
-        }
-        return true;
-      },
-      fail: (error) => {
-        leave();
-        reject(error);
-      },
-    };
-    this.#waiters.add(waiter);
-    signal?.addEventListener("abort", abort, { once: true });
-    // Timers do not count further; nobody waits that long.
-    if (timeout !== undefined && timeout < LONG) {
-      timer = setTimeout(() => {
-        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
-      }, timeout);
-    }
-    return promise;
   }
 
   #look<T>(look: Look<T>): T | undefined {
@@ -290,19 +224,10 @@ export class Waiting {
       this.#turns = 0;
       return;
     }
-    const came = this.#spinInTurn(() => {
-      let settled: true | undefined;
-      for (const waiter of this.#waiters) if (waiter.settle()) settled = true;
-      return settled;
-    });
+    const came = this.#spinInTurn(() => this.#waiters.settle() || undefined);
     this.#turns = came ? TURNS : this.#turns - 1;
     if (this.#turns > 0) return;
     this.#adaptive.missed();
     this.#raise();
   }
-}
-
-/** The error of a wait that took too long. */
-export function timedOut(subject: Subject, timeout: number): VmciError {
-  return new VmciError("TIMEOUT", { ...subject, reason: `nothing came within ${timeout} ms` });
 }

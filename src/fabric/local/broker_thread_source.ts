@@ -1,5 +1,5 @@
 // Made by `deno task build:thread` from broker_thread.ts: do not edit.
-// sha256 of sources and text: 64bede7a5aa16aa892c034efb403f0f216ff6bc27115dc1618b3ff230736aa52
+// sha256 of sources and text: af824c47d30a62c5c04c59f926e4157541316a75d28f77f50060bab381e8ba05
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 

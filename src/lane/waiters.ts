@@ -1,0 +1,114 @@
+/**
+ * Those who wait for a promise. Each looks again when it is told to, until it finds something, is aborted or out of time.
+ *
+ * @module
+ */
+
+import { VmciError } from "../error.ts";
+import type { Subject } from "../subject.ts";
+
+/** How a waiting call may be ended from outside. */
+export interface WaitOptions {
+  /** Ends the wait; the call then throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds to wait at most; the call then throws TIMEOUT. Without it, the wait has no end. */
+  readonly timeout?: number | undefined;
+}
+
+/** Looks whether what is waited for is there: the result, or `undefined` when it is not. It may throw. */
+export type Look<T> = () => T | undefined;
+
+interface Waiter {
+  /** What it is about. */
+  readonly subject: Subject;
+  /** Looks, and settles the promise if there is something; says whether it is settled. */
+  readonly settle: () => boolean;
+  /** Settles the promise with an error. */
+  readonly fail: (error: unknown) => void;
+}
+
+/** The longest time that a timer counts, in milliseconds. Nobody waits that long. */
+export const LONG = 0x7FFF_FFFF;
+
+/** See the module's comment. */
+export class Waiters {
+  readonly #waiters = new Set<Waiter>();
+  readonly #left: () => void;
+
+  /** @param left Called when one of them waits no longer. */
+  constructor(left: () => void) {
+    this.#left = left;
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#waiters.size;
+  }
+
+  /**
+   * One more.
+   *
+   * @param subject What it is about.
+   * @param look Looks for the result; not now, but when {@linkcode Waiters.settle} is called.
+   * @param options How the wait may end.
+   * @returns The result.
+   */
+  add<T>(subject: Subject, look: Look<T>, options: WaitOptions | undefined): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const { signal, timeout } = options ?? {};
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const abort = () => waiter.fail(signal?.reason);
+    const leave = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+      this.#waiters.delete(waiter);
+      this.#left();
+    };
+    const waiter: Waiter = {
+      subject,
+      settle: () => {
+        // Whoever looked before may have ended this one.
+        if (!this.#waiters.has(waiter)) return true;
+        try {
+          const result = look();
+          if (result === undefined) return false;
+          leave();
+          resolve(result);
+        } catch (error) {
+          leave();
+          reject(error);
+        }
+        return true;
+      },
+      fail: (error) => {
+        leave();
+        reject(error);
+      },
+    };
+    this.#waiters.add(waiter);
+    signal?.addEventListener("abort", abort, { once: true });
+    if (timeout !== undefined && timeout < LONG) {
+      timer = setTimeout(() => {
+        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
+      }, timeout);
+    }
+    return promise;
+  }
+
+  /** Everybody looks; says whether anybody found something. */
+  settle(): boolean {
+    let settled = false;
+    for (const waiter of this.#waiters) if (waiter.settle()) settled = true;
+    return settled;
+  }
+
+  /** Ends every wait with an error. */
+  failAll(makeError: (subject: Subject) => unknown): void {
+    for (const waiter of this.#waiters) waiter.fail(makeError(waiter.subject));
+  }
+}
+
+/** The error of a wait that took too long. */
+export function timedOut(subject: Subject, timeout: number): VmciError {
+  return new VmciError("TIMEOUT", { ...subject, reason: `nothing came within ${timeout} ms` });
+}
