@@ -59,8 +59,11 @@ export interface SyscallsFigures {
 
 const SETTINGS: readonly Setting[] = ["operations", "one process", "two processes", "no raw pointers"];
 
-/** Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can. */
-const SILENCE = 120_000;
+/**
+ * Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can.
+ * Two parties whose bell is gone look for each other once a second, and one test has them take 800 turns.
+ */
+const SILENCE = 900_000;
 
 /** So often a case is tried in which a call was not made this time that was made when they were counted. */
 const TRIES = 3;
@@ -161,6 +164,8 @@ class Worker implements AsyncDisposable {
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
+      // A group of its own: with it end the parties that it started.
+      detached: true,
     }).spawn();
     this.#input = this.#child.stdin.getWriter();
     this.#output = linesOf(this.#child.stdout);
@@ -171,7 +176,7 @@ class Worker implements AsyncDisposable {
     let hung = false;
     const hang = setTimeout(() => {
       hung = true;
-      this.#child.kill("SIGKILL");
+      this.#killAll();
     }, SILENCE);
     try {
       // If it has just died, there is no answer for that.
@@ -183,8 +188,19 @@ class Worker implements AsyncDisposable {
     }
     await this.#input.abort().catch(() => {});
     const { code, signal } = await this.#child.status;
+    // Of what it started somebody may hold on to the pipe, and hang.
+    this.#killAll();
     const complaints = (await this.#complaints).slice(-2000);
     throw new WorkerGone(hung ? "it hangs" : `the process ended with ${signal ?? code}: ${complaints}`);
+  }
+
+  #killAll(): void {
+    try {
+      Deno.kill(-this.#child.pid, "SIGKILL");
+    } catch (error) {
+      // All of them have ended.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
