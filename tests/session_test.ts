@@ -34,8 +34,10 @@ class FakeBell implements Bell {
   closed = false;
   rung: () => void = () => {};
   ended: () => void = () => {};
+  rings = 0;
 
   ring(): boolean {
+    this.rings++;
     return true;
   }
 
@@ -595,9 +597,9 @@ Deno.test(
 );
 
 Deno.test(
-  "session: a peer that cannot be rung is forgotten, and so is one that is gone; the newer of two bells counts",
+  "session: a peer whose word cannot be seen is rung each time; one that is gone is forgotten; the newer of two bells counts",
   withSession(({ session, broker, medium }) => {
-    const [lost, old, newer] = [new FakeBell(), new FakeBell(), new FakeBell()];
+    const [unseen, old, newer] = [new FakeBell(), new FakeBell(), new FakeBell()];
     const peer = (number: number, bell: FakeBell) => {
       broker.say({ notice: "peer", peer: number }, { shares: [bell, new Int32Array(1)] });
       session.refresh();
@@ -606,9 +608,13 @@ Deno.test(
     medium.openWord = () => {
       throw new VmciError("NO_MEM", { operation: "map", reason: "none left" });
     };
-    peer(5, lost);
+    peer(5, unseen);
     medium.openWord = openWord;
-    assertEquals([lost.closed, session.peer(5), broker.argsOf("forget_peer")], [true, undefined, [{ peer: 5 }]]);
+    session.peer(5)!.nudge();
+    session.peer(5)!.nudge();
+    assertEquals([unseen.closed, unseen.rings, broker.argsOf("forget_peer")], [false, 2, []]);
+    session.peers.remove(5);
+    assertEquals([unseen.closed, session.peer(5)], [true, undefined]);
     session.listen();
     peer(6, old);
     peer(6, newer);
@@ -616,9 +622,7 @@ Deno.test(
     old.ended();
     assertEquals([old.closed, newer.closed, session.peers.numbers], [true, false, [6]]);
     newer.ended();
-    assertEquals([newer.closed, session.peers.numbers, broker.argsOf("forget_peer")], [true, [], [{ peer: 5 }, {
-      peer: 6,
-    }]]);
+    assertEquals([newer.closed, session.peers.numbers, broker.argsOf("forget_peer")], [true, [], [{ peer: 6 }]]);
     session.peers.remove(6);
   }),
 );

@@ -13,8 +13,6 @@ export interface PeerHooks {
   readonly rung: () => void;
   /** Its end of the bell is gone: with it, or without; the broker knows. */
   readonly ended: (peer: Peer) => void;
-  /** It cannot be rung for want of memory, so that it is a peer no more. */
-  readonly unreachable: (number: number) => void;
 }
 
 /** See the module's comment. */
@@ -51,22 +49,14 @@ export class Peers {
   }
 
   /**
-   * Takes in a bell and an attention word. Without them the peer cannot be rung, and the next lane brings new ones.
+   * Takes in a bell and an attention word.
    *
    * @param number Whose.
    * @param shares The bell and the word; taken over.
    */
   adopt(number: number, shares: readonly Share[]): void {
     const bell = this.#medium.openBell(shares[0]!);
-    let attention: SharedWord;
-    try {
-      attention = this.#medium.openWord(shares[1]!);
-    } catch {
-      bell.close();
-      this.#hooks.unreachable(number);
-      return;
-    }
-    const peer = new Peer(number, bell, attention);
+    const peer = new Peer(number, bell, this.#attention(shares[1]!));
     // Two brokers may each have made one; both ends then use the newer.
     this.#peers.get(number)?.close();
     this.#peers.set(number, peer);
@@ -99,6 +89,15 @@ export class Peers {
   close(): void {
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
+  }
+
+  /** Whose word cannot be seen for want of memory is rung each time. */
+  #attention(share: Share): SharedWord {
+    try {
+      return this.#medium.openWord(share);
+    } catch {
+      return { word: new Int32Array([1]), close: () => {} };
+    }
   }
 
   #listenTo(peer: Peer): void {

@@ -170,7 +170,6 @@ export class Session implements Parking {
         this.tell("forget_peer", { peer: number });
         this.waiting.wake();
       },
-      unreachable: (number) => this.tell("forget_peer", { peer: number }),
     });
     this.on("peer", ({ peer }, shares) => this.peers.adopt(peer, shares));
     this.on("peer_gone", ({ peer }) => this.peers.remove(peer));
