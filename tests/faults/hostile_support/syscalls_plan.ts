@@ -59,11 +59,8 @@ export interface SyscallsFigures {
 
 const SETTINGS: readonly Setting[] = ["operations", "one process", "two processes", "no raw pointers"];
 
-/**
- * Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can.
- * Two parties whose bell is gone look for each other once a second, and one test has them take 800 turns.
- */
-const SILENCE = 900_000;
+/** Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can. */
+const SILENCE = 120_000;
 
 /** So often a case is tried in which a call was not made this time that was made when they were counted. */
 const TRIES = 3;
