@@ -65,6 +65,9 @@ interface Call {
 /** The native call made last, as long as somebody waits. */
 let last: Call | undefined;
 
+/** When nobody waits any more and the last native call is over. */
+let ended: Promise<void> = Promise.resolve();
+
 /** A call that was woken ends at once; to look so often, a millisecond apart, is for one that cannot be seen to end. */
 const MOST_LOOKS = 100;
 
@@ -82,7 +85,7 @@ export function watchDescriptor(fd: number, events: number, found: (events: numb
   if (waker < 0) waker = check(libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
   const watch: Watch = { fd, events, found };
   watches.add(watch);
-  if (last === undefined) run();
+  if (last === undefined) ended = run();
   else wake();
   return {
     stop: () => {
@@ -102,6 +105,16 @@ export function letGo(fd: number): void {
   wake();
   // The kernel writes down what it found after it has let go of the files.
   for (let looks = 0; looks < MOST_LOOKS && !hasFound(last); looks++) libc.poll(null, 0n, 1);
+}
+
+/**
+ * When no native call of this module is under way, for who counts what is left: the thread of the pool needs a moment
+ * after the last wait was stopped.
+ *
+ * @returns A promise that only settles when nobody waits any more.
+ */
+export function pollingEnded(): Promise<void> {
+  return ended;
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 
 import { interposeLibc, libc, type LibcCall, setErrno } from "../../ffi/libc.ts";
+import { pollingEnded } from "../../ffi/poll_loop.ts";
 
 // The libraries stay open by design, and the test runner would take one that is opened inside a test for a leak.
 for (const name of Object.keys(libc)) void libc[name as keyof typeof libc];
@@ -34,7 +35,7 @@ export interface Request {
 export type Answer = (request: Request) => number;
 
 /** See the module's comment. */
-export class FakeDriver implements Disposable {
+export class FakeDriver implements Disposable, AsyncDisposable {
   /** The requests that were made, in order. */
   readonly requests: number[] = [];
   /** The error number that opening fails with; 0 for none. */
@@ -85,6 +86,12 @@ export class FakeDriver implements Disposable {
 
   [Symbol.dispose](): void {
     interposeLibc(undefined);
+  }
+
+  /** As `using` does, once nothing of the device is waited for any more: it must be closed by then. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this[Symbol.dispose]();
+    await pollingEnded();
   }
 
   #open(path: Uint8Array): number | undefined {

@@ -194,7 +194,7 @@ Deno.test("device: the first generation's regions go through its structure, fiel
 
 Deno.test("device: the first generation's datagram handle sends and receives, and is never asked when it would wait", async () => {
   const stack: Uint8Array<ArrayBuffer>[] = [];
-  using driver = new FakeDriver(workstationSix(stack));
+  await using driver = new FakeDriver(workstationSix(stack));
   using device = VmciDevice.open({ path });
   const handle = device.createDatagramProcess();
   assertEquals(handle, { context: 2, resource: 1025 });
@@ -311,7 +311,7 @@ Deno.test("device: who waits gets what somebody else's look takes in, although t
   };
   for (const [name, look] of Object.entries(looks)) {
     const stack: Uint8Array<ArrayBuffer>[] = [];
-    using driver = new FakeDriver(modern(stack));
+    await using driver = new FakeDriver(modern(stack));
     using device = contextOf(driver);
     const waiting = device.receive({ timeout: 5000 });
     stack.push(datagram([100, 7], [2, 9], [1]), datagram([100, 7], [2, 9], [2]));
@@ -323,7 +323,7 @@ Deno.test("device: who waits gets what somebody else's look takes in, although t
 
 Deno.test("device: a failure while waiting ends every wait, and the device goes on", async () => {
   let failing = false;
-  using driver = new FakeDriver(modernBut({
+  await using driver = new FakeDriver(modernBut({
     0x7ac: ({ view }) => (view.setInt32(12, failing ? -13 : -6, true), 0),
   }));
   using device = contextOf(driver);
@@ -339,7 +339,7 @@ Deno.test("device: events are still waited for while datagrams fill all the room
   const big = datagram([100, 7], [2, 9], new Array(69608).fill(7));
   const stack = Array.from({ length: 20 }, () => big);
   stack.unshift(datagram([100, 0], [0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 55, 0, 0, 0, 0, 0, 0, 0]));
-  using driver = new FakeDriver(modern(stack));
+  await using driver = new FakeDriver(modern(stack));
   using device = contextOf(driver);
   while (stack.length > 1) {
     const before = stack.length;
@@ -527,7 +527,7 @@ Deno.test("device: queue pairs of contexts that follow one another have other id
 });
 
 Deno.test("device: what several write into a full queue does not mix, and each wait ends by itself", async () => {
-  using driver = new FakeDriver(modernBut({}));
+  await using driver = new FakeDriver(modernBut({}));
   using device = contextOf(driver);
   const mapping = sharedMemory(4 * 4096);
   const pair = device.openQueuePair({ produceSize: 100, consumeSize: 100, memory: new Uint8Array(mapping.buffer) });

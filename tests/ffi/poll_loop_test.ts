@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { closeDescriptor } from "../../ffi/descriptor.ts";
 import { libc, SystemError } from "../../ffi/libc.ts";
-import { letGo, pollDescriptor, PollEvent, watchDescriptor } from "../../ffi/poll_loop.ts";
+import { letGo, pollDescriptor, PollEvent, pollingEnded, watchDescriptor } from "../../ffi/poll_loop.ts";
 import { streamPair } from "../../ffi/unix_socket.ts";
 import { withFailures } from "./support.ts";
 
@@ -40,7 +40,12 @@ function next(fd: number, events: number = PollEvent.IN): Promise<number> {
 /** The waker stays open, so the first test must not be charged with it. */
 watchDescriptor(0, 0, () => {}).stop();
 
-Deno.test("poll loop: what is found on one of many descriptors goes to whoever waits for that one", async () => {
+/** A test that is over when the last native call is. */
+function test(name: string, body: () => Promise<void>): void {
+  Deno.test(name, () => body().finally(pollingEnded));
+}
+
+test("poll loop: what is found on one of many descriptors goes to whoever waits for that one", async () => {
   using first = new Signal();
   using second = new Signal();
   let called = false;
@@ -52,7 +57,7 @@ Deno.test("poll loop: what is found on one of many descriptors goes to whoever w
   other.stop();
 });
 
-Deno.test("poll loop: a wait that begins while another is under way is seen to at once", async () => {
+test("poll loop: a wait that begins while another is under way is seen to at once", async () => {
   using first = new Signal();
   using second = new Signal();
   const early = next(first.fd);
@@ -63,7 +68,7 @@ Deno.test("poll loop: a wait that begins while another is under way is seen to a
   await early;
 });
 
-Deno.test("poll loop: what is not taken is found again, and no more after stopping", async () => {
+test("poll loop: what is not taken is found again, and no more after stopping", async () => {
   using signal = new Signal();
   signal.ring();
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -81,7 +86,7 @@ Deno.test("poll loop: what is not taken is found again, and no more after stoppi
   assertEquals(times, 3);
 });
 
-Deno.test("poll loop: room to write and the other end's death are found", async () => {
+test("poll loop: room to write and the other end's death are found", async () => {
   const [one, other] = streamPair();
   assertEquals(await next(one, PollEvent.OUT), PollEvent.OUT);
   const found = next(one);
@@ -92,7 +97,7 @@ Deno.test("poll loop: room to write and the other end's death are found", async 
   closeDescriptor(one);
 });
 
-Deno.test("poll loop: once it is let go, closing a descriptor releases what is behind it", async () => {
+test("poll loop: once it is let go, closing a descriptor releases what is behind it", async () => {
   const [one, other] = streamPair();
   watchDescriptor(one, PollEvent.IN, () => {}).stop();
   const watch = watchDescriptor(one, PollEvent.IN, () => {});
