@@ -343,6 +343,29 @@ describe("broker: shares", () => {
     assertEquals([host.take("watcher").length, third.take("watcher").length], [1, 0]);
   });
 
+  it("who watches what a peer can write that he forgot is introduced to it again, by another bell", () => {
+    const world = new BrokerWorld();
+    const [host, guest] = [world.join(), world.join(VM)];
+    const regions = [host.region(), host.region(), host.region(4096, "creator")];
+    for (const handle of regions) {
+      allow(host, handle, VM, "SM_ATTACH");
+      guest.ask("attach", { handle });
+      host.ask("watch_region", { handle });
+    }
+    guest.ask("watch_region", { handle: regions[2]! });
+    for (const forgets of [guest, host]) {
+      for (const client of [host, guest]) for (const notice of ["peer", "watcher"] as const) client.take(notice);
+      forgets.ask("forget_peer", { peer: (forgets === guest ? host : guest).client.number });
+      assertEquals([host.take("peer").length, guest.take("peer").length], [1, 1]);
+      assertEquals(guest.take("watcher").map(({ body }) => body.handle), regions.slice(0, 2));
+      assertEquals(host.take("watcher").map(({ body }) => body), [{ handle: regions[2]!, peer: guest.client.number }]);
+    }
+    // As long as none can be made there is none.
+    world.medium.failing.set("makeBell", 0);
+    guest.ask("forget_peer", { peer: host.client.number });
+    assertEquals([host.take("peer"), guest.take("watcher")], [[], []]);
+  });
+
   it("a lane that is asked for again takes the place of the one before", () => {
     const world = new BrokerWorld();
     const host = world.join();

@@ -9,6 +9,7 @@ import { makeRunDirectory } from "./support/media.ts";
 import { openKept } from "./support/scenes.ts";
 
 const ENOMEM = 12;
+const ECONNRESET = 104;
 
 /** A run directory that is removed at the end. */
 async function runDirectory(): Promise<{ path: string } & AsyncDisposable> {
@@ -167,6 +168,30 @@ Deno.test("fabric: a lane that is not used gives its memory back, and goes on wh
   while (await residentLanes() > 100_000) await new Promise((resolve) => setTimeout(resolve, 100));
   for (let round = 0; round < 3; round++) send(70);
   assertGreater(await residentLanes(), 500_000);
+});
+
+Deno.test("fabric: a bell that is lost is made anew, and who waits for a region is rung by that one", async () => {
+  await using directory = await runDirectory();
+  await using host = await openKept({ device: directory.path, spin: 0 });
+  await using guest = await openKept({ device: directory.path, contextId: 16, spin: 0 });
+  const region = host.sharedMemory.create(4096);
+  host.access.addClientPrivileges(region.handle, contextHandle(16), { allow: ["SM_ATTACH"] });
+  const [theirs, mine] = [region.word(0), guest.sharedMemory.attach(region.handle).word(0)];
+  const goesOn = async (value: number) => {
+    // Unlike a timeout, a signal has nobody look once more before it ends the wait.
+    const waiting = mine.wait(value, { signal: AbortSignal.timeout(30_000) });
+    theirs.store(value + 1);
+    assertEquals(await waiting, value + 1);
+  };
+  await goesOn(0);
+  // The guest hears of both its bells, the broker's and the host's, that they have ended.
+  for (let lost = 1; lost <= 2; lost++) {
+    const error = failsSync(
+      "TIMEOUT",
+      () => withFailures("recv", ECONNRESET, lost, () => mine.waitSync(lost, 5)),
+    );
+    await goesOn(lost);
+  }
 });
 
 /** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */

@@ -825,6 +825,16 @@ export class SimulationModel {
         (sender === person && owner === peer) || (sender === peer && owner === person)
       );
       for (const lane of between) this.#endLane(lane, "lost");
+      for (const { region } of this.attachments.filter((it) => it.person === person)) {
+        for (const [watcher, writer] of [[person, peer], [peer, person]] as const) {
+          if (!this.#attachment(watcher, region)?.watches || this.#attachment(writer, region) === undefined) continue;
+          try {
+            this.#introduce(region, [[watcher, writer]]);
+          } catch (error) {
+            if (!(error instanceof Refused)) throw error;
+          }
+        }
+      }
       return {};
     },
     grant: (person, { resource, client, allow, deny }) => {

@@ -20,6 +20,7 @@ import { type Context, contextOf, type Endpoint, type Lane } from "./entities.ts
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 import { demand, demandReading, permits } from "./rights.ts";
+import { introduceAgain } from "./watchers.ts";
 
 /** Requests about lanes. */
 export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> = {
@@ -95,6 +96,7 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
         if (lane.destination.owner === receiver) endLane(fabric, lane, "lost");
       }
     }
+    introduceAgain(fabric, client, peer);
     return {};
   },
 };

@@ -6,19 +6,16 @@
 
 import { formatHandle, type Handle } from "../../handle.ts";
 import type { RegionAccess } from "../medium.ts";
-import { befriend, makeBells } from "./bells.ts";
 import { attachmentClaim, resourceClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 import { destroy, grantDefaults, own, roomForResource } from "./resources.ts";
-import { demand, demandReading } from "./rights.ts";
+import { demand } from "./rights.ts";
+import { introduceWatchers } from "./watchers.ts";
 
 /** Of more processes attached to one region nobody is told who they all are. */
 const MOST_REGION_PEERS = 4096;
-
-/** So many bells one request may need: the ends of all of them may have to wait for who asked to read them. */
-const MOST_NEW_BELLS = 256;
 
 /** Requests about regions. */
 export const regionHandlers: Handlers<"create_region" | "query" | "attach" | "detach" | "watch_region"> = {
@@ -140,36 +137,6 @@ function regionOf(fabric: FabricState, handle: Handle): Region {
   const region = fabric.resources.region(handle);
   if (region === undefined) fail("NOT_FOUND", `there is no region ${formatHandle(handle)}`);
   return region;
-}
-
-/** Sees to it that each writer can ring its watcher when it changes the region. */
-function introduceWatchers(
-  fabric: FabricState,
-  region: Region,
-  all: readonly (readonly [watcher: Client, writer: Client])[],
-): void {
-  const pairs = all.filter(([watcher, writer]) =>
-    watcher !== writer && (region.writers === "everybody" || region.owner === writer)
-  );
-  const strangers = pairs.filter(([watcher, writer]) => !watcher.peers.has(writer.number));
-  for (const [watcher, writer] of strangers) {
-    demandReading(watcher, writer);
-    demandReading(writer, watcher);
-  }
-  if (strangers.length > MOST_NEW_BELLS) {
-    fail("NO_RESOURCES", `${strangers.length} processes would each need a bell for it, and ${MOST_NEW_BELLS} may`);
-  }
-  const bells = makeBells(fabric, strangers.length);
-  for (const [watcher, writer] of pairs) {
-    if (!watcher.peers.has(writer.number)) {
-      const [one, other] = bells.pop()!;
-      fabric.spent.push(one, other);
-      befriend(watcher, writer);
-      fabric.notify(watcher, "peer", { peer: writer.number }, [one, writer.attention!]);
-      fabric.notify(writer, "peer", { peer: watcher.number }, [other, watcher.attention!]);
-    }
-    fabric.notify(writer, "watcher", { handle: region.handle, peer: watcher.number });
-  }
 }
 
 function noAttachmentsLeft(context: Context): never {
