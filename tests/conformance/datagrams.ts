@@ -32,6 +32,9 @@ import { allow, bytes, type Facet, hostAndGuest, type Party, reasonOf, text, VM 
 
 const HOST = contextHandle(HOST_CONTEXT);
 
+/** Milliseconds that who turns no event loop waits at most: nobody could tell him that what he waits for was lost. */
+const LONG_ENOUGH = 30_000;
+
 /** A handle of the host's that the guest may send to. */
 function mailboxOf(host: Vmci): DatagramEndpoint {
   const mailbox = host.datagrams.create();
@@ -659,7 +662,7 @@ export const datagrams: Facet = (test, traits) => {
       const echoing = fabric.scenes.echoSync(theirs, 200);
       for (let i = 0; i < 200; i++) {
         mailbox.sendTo(theirs.handle, bytes(`${i}`));
-        const { source, payload } = i % 2 === 0 ? await mailbox.receive() : mailbox.receiveSync();
+        const { source, payload } = i % 2 === 0 ? await mailbox.receive() : mailbox.receiveSync(LONG_ENOUGH);
         assertEquals([source, text(payload)], [theirs.handle, `${i}`]);
       }
       await echoing;
@@ -674,7 +677,7 @@ export const datagrams: Facet = (test, traits) => {
     const taken = fabric.scenes.takeSync(theirs, 50, mailbox.handle);
     await mailbox.receive();
     for (let i = 0; i < 50; i++) {
-      sender.roomSync(theirs.handle, MAX_PAYLOAD_SIZE);
+      sender.roomSync(theirs.handle, MAX_PAYLOAD_SIZE, LONG_ENOUGH);
       sender.sendTo(theirs.handle, new Uint8Array(MAX_PAYLOAD_SIZE));
     }
     assertEquals(await taken, 50 * MAX_PAYLOAD_SIZE);

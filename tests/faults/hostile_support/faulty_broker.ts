@@ -11,27 +11,43 @@ import type { BrokerThreadConfig } from "../../../src/fabric/local/broker_thread
 import { RunDirectory } from "../../../src/fabric/local/run_directory.ts";
 import { FaultPlan } from "./faults.ts";
 
+/** A thread that serves one fabric after the other; it ends with the first one in which it fails. */
+class BrokerThread {
+  readonly plan = new FaultPlan();
+  readonly #worker = new Worker(new URL("broker_worker.ts", import.meta.url), {
+    workerData: { words: this.plan.words },
+  });
+
+  /** Serves; `done` is told why it failed, if it did. */
+  serve(config: BrokerThreadConfig, serving: () => void, done: (failure?: Error) => void): void {
+    this.#worker.removeAllListeners();
+    this.#worker.on("message", (news: "serving" | "served") => news === "serving" ? serving() : done());
+    this.#worker.once("error", (error) => done(error as Error));
+    this.#worker.postMessage(config);
+  }
+}
+
+/** Threads that have nobody to serve. */
+const idle: BrokerThread[] = [];
+
 /** See the module's comment. */
 export class FaultyBroker implements AsyncDisposable {
-  /** What the broker's calls do. */
-  readonly plan: FaultPlan;
   /** Why it failed, if it did. */
   failure: Error | undefined;
-  /** Whether its thread ended. */
+  /** Whether it serves no more. */
   ended = false;
-  readonly #exited: Promise<void>;
+  readonly #thread: BrokerThread;
   readonly #lifeline: number;
+  readonly #over = Promise.withResolvers<void>();
 
-  private constructor(worker: Worker, plan: FaultPlan, lifeline: number) {
-    this.plan = plan;
+  private constructor(thread: BrokerThread, lifeline: number) {
+    this.#thread = thread;
     this.#lifeline = lifeline;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#exited = promise;
-    worker.on("error", (error) => this.failure = error as Error);
-    worker.on("exit", () => {
-      this.ended = true;
-      resolve();
-    });
+  }
+
+  /** What the broker's calls do. */
+  get plan(): FaultPlan {
+    return this.#thread.plan;
   }
 
   /** Starts one in a run directory. */
@@ -51,21 +67,26 @@ export class FaultyBroker implements AsyncDisposable {
       policy: undefined,
       audit: undefined,
     };
-    const plan = new FaultPlan();
-    const worker = new Worker(new URL("broker_worker.ts", import.meta.url), {
-      workerData: { config, words: plan.words },
-    });
-    const broker = new FaultyBroker(worker, plan, lifeline);
-    await new Promise<void>((resolve, reject) => {
-      worker.once("message", () => resolve());
-      worker.once("error", reject);
-    });
+    const broker = new FaultyBroker(idle.pop() ?? new BrokerThread(), lifeline);
+    await broker.#serve(config);
     return broker;
+  }
+
+  #serve(config: BrokerThreadConfig): Promise<void> {
+    return new Promise((resolve, reject) =>
+      this.#thread.serve(config, resolve, (failure) => {
+        this.failure = failure;
+        this.ended = true;
+        if (failure === undefined) idle.push(this.#thread);
+        else reject(failure);
+        this.#over.resolve();
+      })
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.plan.disarm();
     closeDescriptor(this.#lifeline);
-    await this.#exited;
+    await this.#over.promise;
   }
 }

@@ -62,6 +62,9 @@ const SETTINGS: readonly Setting[] = ["operations", "one process", "two processe
 /** Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can. */
 const SILENCE = 120_000;
 
+/** How many cases are tried at a time: many of them wait most of the time. */
+const AT_A_TIME = 3 * navigator.hardwareConcurrency;
+
 /** So often a case is tried in which a call was not made this time that was made when they were counted. */
 const TRIES = 3;
 
@@ -71,28 +74,14 @@ function isMissed({ failed, problems }: Verdict): boolean {
 
 /** Counts calls, and has them fail, in processes that are replaced when they die or hang. */
 export async function failCalls(plan: SyscallsPlan): Promise<SyscallsFigures> {
-  const { seed, settings = SETTINGS, deeds = Infinity, each = Infinity, part, seconds = Infinity } = plan;
-  const end = performance.now() + seconds * 1000;
+  const end = performance.now() + (plan.seconds ?? Infinity) * 1000;
   const figures: SyscallsFigures = { there: 0, planned: 0, cases: 0, faults: 0, survived: 0, problems: [] };
-  await using crew = new Crew();
-  const turns: Case[][] = [];
-  for (const setting of settings) {
-    const names = setting === "operations" ? Object.keys(operations) : [...conformanceBodies(setting).keys()];
-    const all = names.map((operation): Deed => ({ setting, operation }));
-    for (const deed of inOrder(all, seed).slice(0, deeds)) {
-      const { calls } = await crew.ask(setting, { count: deed });
-      const found = casesOf(deed, calls!);
-      figures.there += found.length;
-      for (const side of Map.groupBy(found, ({ side }) => side).values()) {
-        const mine = side.filter((one) => part === undefined || luck(one, seed) % part.of === part.number - 1);
-        for (const [turn, one] of inOrder(mine, seed).slice(0, each).entries()) (turns[turn] ??= []).push(one);
-      }
-    }
-  }
-  const cases = turns.flatMap((turn) => inOrder(turn, seed));
+  await using stack = new AsyncDisposableStack();
+  const crews = Array.from({ length: AT_A_TIME }, () => stack.use(new Crew()));
+  const cases = await casesToTry(plan, crews, figures);
   figures.planned = cases.length;
-  for (const one of cases) {
-    if (performance.now() > end) break;
+  await each(cases.values(), crews, async (one, crew) => {
+    if (performance.now() > end) return;
     let verdict = await crew.attempt(one);
     for (let again = 1; again < TRIES && isMissed(verdict); again++) verdict = await crew.attempt(one);
     figures.cases++;
@@ -102,8 +91,39 @@ export async function failCalls(plan: SyscallsPlan): Promise<SyscallsFigures> {
       figures.problems.push(`${describe(one)} (${verdict.failed}): ${problem}`);
       plan.onProblem?.(figures.problems.at(-1)!);
     }
-  }
+  });
   return figures;
+}
+
+/** Counts the calls of what was chosen; gives the cases in the order in which they are to be tried. */
+async function casesToTry(plan: SyscallsPlan, crews: readonly Crew[], figures: SyscallsFigures): Promise<Case[]> {
+  const { seed, settings = SETTINGS, deeds = Infinity, each: most = Infinity, part } = plan;
+  const chosen = settings.flatMap((setting) => {
+    const names = setting === "operations" ? Object.keys(operations) : [...conformanceBodies(setting).keys()];
+    return inOrder(names.map((operation): Deed => ({ setting, operation })), seed).slice(0, deeds);
+  });
+  const found = new Map<Deed, Case[]>();
+  await each(chosen.values(), crews, async (deed, crew) => {
+    const { calls } = await crew.ask(deed.setting, { count: deed });
+    found.set(deed, casesOf(deed, calls!));
+  });
+  const turns: Case[][] = [];
+  for (const deed of chosen) {
+    const all = found.get(deed)!;
+    figures.there += all.length;
+    for (const side of Map.groupBy(all, ({ side }) => side).values()) {
+      const mine = side.filter((one) => part === undefined || luck(one, seed) % part.of === part.number - 1);
+      for (const [turn, one] of inOrder(mine, seed).slice(0, most).entries()) (turns[turn] ??= []).push(one);
+    }
+  }
+  return turns.flatMap((turn) => inOrder(turn, seed));
+}
+
+/** Has each crew do one thing after the other, as long as there are any. */
+async function each<T>(things: Iterator<T>, crews: readonly Crew[], work: (it: T, crew: Crew) => Promise<void>) {
+  await Promise.all(crews.map(async (crew) => {
+    for (let next = things.next(); !next.done; next = things.next()) await work(next.value, crew);
+  }));
 }
 
 /** The processes in which calls fail, one for each setting. */
