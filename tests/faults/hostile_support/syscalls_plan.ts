@@ -104,8 +104,12 @@ async function casesToTry(plan: SyscallsPlan, crews: readonly Crew[], figures: S
   });
   const found = new Map<Deed, Case[]>();
   await each(chosen.values(), crews, async (deed, crew) => {
-    const { calls } = await crew.ask(deed.setting, { count: deed });
-    found.set(deed, casesOf(deed, calls!));
+    try {
+      const { calls } = await crew.ask(deed.setting, { count: deed });
+      found.set(deed, casesOf(deed, calls!));
+    } catch (error) {
+      throw new Error(`${deed.setting}: '${deed.operation}', in which nothing fails: ${(error as Error).message}`);
+    }
   });
   const turns: Case[][] = [];
   for (const deed of chosen) {
