@@ -6,10 +6,15 @@ import { NoticeQueue } from "../src/fabric/local/notice_queue.ts";
 
 const handle = { context: 16, resource: 2000 };
 const type = "DATAGRAM";
+const reply = { id: 1, result: {} };
 
+/** A queue with enough in it that not all is kept. */
 function queueOf(...messages: Message[]): NoticeQueue {
   const queue = new NoticeQueue();
-  for (const message of messages) queue.push({ message, descriptors: [], notify: true });
+  const push = (message: Message) => queue.push({ message, descriptors: [], notify: true });
+  for (let i = 0; i < 64; i++) push(reply);
+  messages.forEach(push);
+  for (let i = 0; i < 64; i++) queue.shift();
   return queue;
 }
 
@@ -39,14 +44,27 @@ Deno.test("notice queue: who came and went again was never there, who went and c
   assertEquals(left(queueOf(peer(true), peer(false, 17))), [peer(true), peer(false, 17)]);
   assertEquals(left(queueOf(name("added", "a"), name("removed", "a"))), []);
   assertEquals(left(queueOf(name("removed", "a"), name("added", "a"))), [name("removed", "a"), name("added", "a")]);
-  assertEquals(left(queueOf(context("added"), context("removed"))), []);
-  assertEquals(left(queueOf(context("removed"), context("added"))), [context("removed"), context("added")]);
+});
+
+Deno.test("notice queue: that a context went is told, whether or not that it was there, and once", () => {
+  const [came, went] = [context("added"), context("removed")];
+  assertEquals(left(queueOf(came, went)), [went]);
+  assertEquals(left(queueOf(went, came)), [went, came]);
+  assertEquals(left(queueOf(went, came, went)), [went]);
+  assertEquals(left(queueOf(came, context("removed", 17), went, came)), [context("removed", 17), went, came]);
+});
+
+Deno.test("notice queue: as long as little waits everything is kept", () => {
+  const queue = new NoticeQueue();
+  const all = Array.from({ length: 32 }, () => [peer(true), peer(false)]).flat();
+  for (const message of all) queue.push({ message, descriptors: [], notify: true });
+  for (const message of [peer(true), peer(false)]) queue.push({ message, descriptors: [], notify: true });
+  assertEquals(left(queue), all);
 });
 
 Deno.test("notice queue: pages of names, replies and what brings descriptors are kept as they are", () => {
   const page = name("added", "a", "b");
   assertEquals(left(queueOf(page, page, name("added"))), [page, page, name("added")]);
-  const reply = { id: 1, result: {} };
   assertEquals(left(queueOf(reply, reply)), [reply, reply]);
   const queue = new NoticeQueue();
   const lane = { notice: "lane", lane: 1 };

@@ -34,6 +34,9 @@ type Result<R> = R extends Kept ? Remote<R> : R;
 
 const REFERENCE = Symbol("reference");
 
+/** What every call is told that an agent answers no more. */
+export const AGENT_ENDED = "the agent has ended";
+
 /** How an agent may differ. */
 export interface AgentStart extends Pick<Deno.CommandOptions, "uid" | "gid" | "env" | "cwd"> {
   /** The file of `agent.ts`, or of its bundle. */
@@ -101,7 +104,8 @@ export class Agent implements AsyncDisposable {
     const reply = Promise.withResolvers<unknown>();
     this.#pending.set(call.id, reply);
     this.#reading ??= this.#read();
-    await this.#input.write(new TextEncoder().encode(toLine(call)));
+    // If it has ended, there is no answer to be read.
+    await this.#input.write(new TextEncoder().encode(toLine(call))).catch(() => {});
     return await reply.promise;
   }
 
@@ -110,7 +114,7 @@ export class Agent implements AsyncDisposable {
     while (this.#pending.size > 0) {
       const { value, done } = await this.#output.next();
       if (done) {
-        for (const reply of this.#pending.values()) reply.reject(new Error("the agent has ended"));
+        for (const reply of this.#pending.values()) reply.reject(new Error(AGENT_ENDED));
         this.#pending.clear();
       } else {
         const { id, result, error } = fromLine(value, (reference) => this.#object(reference)) as Answer;

@@ -98,11 +98,14 @@ export async function openKept(options: OpenOptions): Promise<Vmci> {
   return vmci;
 }
 
+/** Milliseconds that the other one has for its turn: nobody could tell who turns no event loop that it ended. */
+const TURN = 30_000;
+
 /** Waits for a word to be even or odd and adds one to it, until it has reached `end`. */
 export function turnSync(word: AtomicWord, parity: number, end: number): void {
   for (let value = word.load(); value < end; value = word.load()) {
     if (value % 2 === parity) word.add(1);
-    else word.waitSync(value);
+    else word.waitSync(value, TURN);
   }
 }
 

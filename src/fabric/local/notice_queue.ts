@@ -1,6 +1,6 @@
 /**
  * What a client that does not read has not been told yet. A client may compute for minutes while others attach, detach
- * and name things: what cancels or replaces something that it has not been told is not kept twice.
+ * and name things: once much waits, what cancels or replaces something that it has not been told is not kept twice.
  *
  * @module
  */
@@ -25,7 +25,12 @@ interface Mergeable {
   /** What it is about. */
   readonly about: string;
   readonly merge: Merge;
+  /** What need not be told any more, by what that is about. */
+  readonly cancels?: string;
 }
+
+/** So many packets are all told: a moment without memory or room costs a client nothing of what it is told. */
+const FEW = 64;
 
 /** The newer one says all that is to be known. */
 const replaces: Merge = () => "newer";
@@ -49,9 +54,10 @@ export class NoticeQueue {
 
   /** Adds a packet. */
   push(packet: Waiting): void {
-    const mergeable = packet.descriptors.length === 0 ? mergeableOf(packet.message) : undefined;
+    const mergeable = this.length >= FEW && packet.descriptors.length === 0 ? mergeableOf(packet.message) : undefined;
     if (mergeable !== undefined) {
-      const { about, merge } = mergeable;
+      const { about, merge, cancels } = mergeable;
+      if (cancels !== undefined) this.#drop(cancels);
       const place = this.#latest.get(about);
       const older = place === undefined ? undefined : this.#waiting.get(place);
       const kept = older === undefined ? "both" : merge(older.message, packet.message);
@@ -62,6 +68,13 @@ export class NoticeQueue {
     }
     this.#waiting.set(this.#count++, packet);
     this.#descriptors += packet.descriptors.length;
+  }
+
+  #drop(about: string): void {
+    const place = this.#latest.get(about);
+    if (place === undefined) return;
+    this.#waiting.delete(place);
+    this.#latest.delete(about);
   }
 
   /** The packet that has waited longest. */
@@ -108,12 +121,10 @@ function mergeableOf(message: Message): Mergeable | undefined {
       };
     }
     case "context_added":
+      return { about: about(message.context), merge: replaces };
     case "context_removed":
-      return {
-        about: `context ${message.context}`,
-        merge: (older, newer) =>
-          older.notice === "context_added" && newer.notice === "context_removed" ? "none" : "both",
-      };
+      // Told in any case: who heard from it waits for that.
+      return { about: about(message.context), merge: replaces, cancels: `context_added ${message.context}` };
     case "keep_grant":
       return {
         about: about(message.type, formatHandle(handle!), formatHandle((message.entry as { client: Handle }).client)),

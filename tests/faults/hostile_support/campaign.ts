@@ -9,6 +9,7 @@ import { AssertionError } from "@std/assert";
 import { openVmci, type Vmci, VmciError } from "../../../mod.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { makeRunDirectory } from "../../support/media.ts";
+import { AGENT_ENDED } from "../../support/remote.ts";
 import type { CallMade, FaultPlan } from "./faults.ts";
 import { FaultyBroker } from "./faulty_broker.ts";
 import { type Held, held, known, settled } from "./held.ts";
@@ -217,7 +218,8 @@ export function unexplained(error: unknown, failed: string | undefined): string[
     // a moment later.
     const late = message.startsWith("That should have failed") || message.startsWith("Cannot read properties of undef");
     if (late) return !lost && !failed?.startsWith("sendmsg");
-    return message !== WAITED || !lost;
+    // Whoever is told to give up finds nobody at the other end.
+    return !lost || (message !== WAITED && message !== AGENT_ENDED);
   });
   return wrong.map(text);
 }

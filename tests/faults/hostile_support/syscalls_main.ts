@@ -7,6 +7,7 @@
 
 import { AssertionError } from "@std/assert";
 import { VmciError } from "../../../mod.ts";
+import { AGENT_ENDED } from "../../support/remote.ts";
 import { linesOf } from "../../support/wire.ts";
 import { callsOfBody, conformanceBodies, dismissGuest, runBody } from "./bodies.ts";
 import { type Calls, type Case, type Deed, type Setting, type Verdict, World } from "./campaign.ts";
@@ -67,7 +68,7 @@ if (import.meta.main) {
   // A test that failed had no use any more for what it had begun, and that fails when everybody leaves.
   globalThis.addEventListener("unhandledrejection", (event) => {
     const { reason } = event;
-    const ended = reason instanceof Error && reason.message === "the agent has ended";
+    const ended = reason instanceof Error && reason.message === AGENT_ENDED;
     if (reason instanceof VmciError || reason instanceof AssertionError || ended) event.preventDefault();
   });
   client.install();
