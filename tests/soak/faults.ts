@@ -92,6 +92,7 @@ export const systemCalls: SoakPiece = {
       ...(part === undefined ? {} : { part }),
       ...(all ? {} : { seconds: left(options) / 1000 }),
       onProblem: console.error,
+      onProgress: ({ cases, planned }) => console.error(`${cases} of ${planned} tried`),
     });
     if (problems.length > 0) throw new Error(`${problems.length} failures of ${cases} did harm`);
     return {

@@ -30,7 +30,7 @@ import { closeSomething, held, settled } from "./held.ts";
  * Milliseconds after which a test that waits is told to give up: where something was lost, what it waits for will hardly
  * come. And in which it then must.
  */
-const PATIENCE = { lost: 2000, waiting: 15_000, closing: 30_000 };
+const PATIENCE = { lost: 5000, waiting: 15_000, closing: 30_000 };
 
 /** Whose calls fail, where; the broker's are the same wherever its clients are. */
 const SIDES: Readonly<Record<string, readonly Side[]>> = {
@@ -63,6 +63,7 @@ class FragileFabric implements Fabric {
   readonly scenes: Remote<Scenes>;
   readonly #opened: Vmci[] = [];
   readonly #spawned: Agent[] = [];
+  #leaving = false;
 
   constructor(device: string, scenes: Remote<Scenes>) {
     this.device = device;
@@ -70,9 +71,13 @@ class FragileFabric implements Fabric {
   }
 
   async open(options?: JoinOptions): Promise<Vmci> {
+    this.#assertStaying();
     const vmci = await openKept({ spin: 0, ...options, device: this.device });
     this.#opened.push(vmci);
-    return vmci;
+    if (!this.#leaving) return vmci;
+    this.#opened.splice(0);
+    await vmci[Symbol.asyncDispose]();
+    throw new Error(WAITED);
   }
 
   join(options?: JoinOptions): Promise<Party> {
@@ -80,13 +85,20 @@ class FragileFabric implements Fabric {
   }
 
   spawn(): Agent {
+    this.#assertStaying();
     const agent = new Agent();
     this.#spawned.push(agent);
     return agent;
   }
 
+  /** A test that was told to give up may not have come to wait yet. */
+  #assertStaying(): void {
+    if (this.#leaving) throw new Error(WAITED);
+  }
+
   /** Leaves, so that every wait ends. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#leaving = true;
     const errors: unknown[] = [];
     const attempt = (leave: () => Promise<void>) => leave().catch((error) => void errors.push(error));
     for (const agent of this.#spawned.splice(0)) await attempt(() => agent[Symbol.asyncDispose]());

@@ -39,6 +39,8 @@ export interface SyscallsPlan {
   readonly seconds?: number;
   /** Told of everything that is wrong at once. */
   readonly onProblem?: (problem: string) => void;
+  /** Told about once a minute how far it is. */
+  readonly onProgress?: (figures: SyscallsFigures) => void;
 }
 
 /** What came of it. */
@@ -80,11 +82,16 @@ export async function failCalls(plan: SyscallsPlan): Promise<SyscallsFigures> {
   const crews = Array.from({ length: AT_A_TIME }, () => stack.use(new Crew()));
   const cases = await casesToTry(plan, crews, figures);
   figures.planned = cases.length;
+  let told = performance.now();
   await each(cases.values(), crews, async (one, crew) => {
     if (performance.now() > end) return;
     let verdict = await crew.attempt(one);
     for (let again = 1; again < TRIES && isMissed(verdict); again++) verdict = await crew.attempt(one);
     figures.cases++;
+    if (performance.now() > told + 60_000) {
+      told = performance.now();
+      plan.onProgress?.(figures);
+    }
     if (verdict.failed !== undefined) figures.faults++;
     if (verdict.failed !== undefined && verdict.passed) figures.survived++;
     for (const problem of verdict.problems) {
