@@ -81,6 +81,8 @@ export class SharedMemory {
       const watchers = this.#watchers.get(key);
       if (watchers === undefined) this.#watchers.set(key, new Set([peer]));
       else watchers.add(peer);
+      // He may have looked before the last change, and that was made before this was heard.
+      session.peer(peer)?.nudge();
     });
     session.on("region_peer", ({ handle, context, attached }) => {
       const peers = this.#peers.get(formatHandle(handle));

@@ -1,7 +1,7 @@
 /** What only the fabric of this machine has: where it is, what lasts beyond it, and what the kernel may refuse. */
 
 import { assertEquals, assertGreater, assertStringIncludes } from "@std/assert";
-import { contextHandle, type OpenOptions, openVmci, type Vmci } from "../mod.ts";
+import { type AtomicWord, contextHandle, type OpenOptions, openVmci, type Vmci } from "../mod.ts";
 import { withFailures } from "./ffi/support.ts";
 import { text } from "./conformance/suite.ts";
 import { fails, failsSync } from "./support/failure.ts";
@@ -192,6 +192,28 @@ Deno.test("fabric: a bell that is lost is made anew, and who waits for a region 
     );
     await goesOn(lost);
   }
+});
+
+Deno.test("fabric: who hears of a watcher rings it, for what it wrote without knowing of it", async () => {
+  await using directory = await runDirectory();
+  await using host = await openKept({ device: directory.path, spin: 0 });
+  await using guest = await openKept({ device: directory.path, contextId: 16, spin: 0 });
+  const share = () => {
+    const region = host.sharedMemory.create(4096);
+    host.access.addClientPrivileges(region.handle, contextHandle(16), { allow: ["SM_ATTACH"] });
+    return { region, theirs: guest.sharedMemory.attach(region.handle).word(0) };
+  };
+  const wait = (word: AtomicWord) => word.wait(0, { signal: AbortSignal.timeout(30_000) });
+  // For this the two get a bell, and later nothing else has the guest look.
+  const first = share();
+  const bell = wait(first.theirs);
+  first.region.word(0).store(1);
+  assertEquals(await bell, 1);
+  const { region, theirs } = share();
+  const waiting = wait(theirs);
+  // Written without a ring, as by somebody who has not heard yet that there is anybody to be rung.
+  region.view(Int32Array)[0] = 5;
+  assertEquals(await waiting, 5);
 });
 
 /** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */

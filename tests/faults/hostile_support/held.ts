@@ -27,8 +27,8 @@ export function held(): Held {
   const descriptors: Record<string, number> = {};
   for (const name of listDirectory("/proc/self/fd")) {
     const target = readLink(`/proc/self/fd/${name}`);
-    // The one that the look itself had open.
-    if (target === undefined) continue;
+    // The one that the look itself had open; and the engine's own, for the library has no pipes.
+    if (target === undefined || target.startsWith("pipe:")) continue;
     const kind = target.replace(/:\[\d+\]$/, "").replace(/^\/proc\/.*/, "/proc");
     descriptors[kind] = (descriptors[kind] ?? 0) + 1;
   }
