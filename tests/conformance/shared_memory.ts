@@ -582,11 +582,11 @@ export const sharedMemory: Facet = (test, traits) => {
       allow(host, region.handle, "SM_ATTACH");
       const word = region.word(0);
       const theirs = await guest.sharedMemory.attach(region.handle);
-      const turning = fabric.scenes.turnSync(await theirs.word(0), 0, 400);
+      const turning = fabric.scenes.turnSync(await theirs.word(0), 0, traits.turns);
       await word.wait(0);
-      turnSync(word, 1, 400);
+      turnSync(word, 1, traits.turns);
       await turning;
-      assertEquals(word.load(), 400);
+      assertEquals(word.load(), traits.turns);
     });
   }
 

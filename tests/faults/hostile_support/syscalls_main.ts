@@ -34,7 +34,7 @@ let world: World | undefined;
 async function warmUp(setting: Setting): Promise<void> {
   openWhatDenoOpens();
   const names = [...conformanceBodies(setting).keys()];
-  for (const facet of ["datagrams", "lifecycle"]) {
+  for (const facet of ["datagrams", "events"]) {
     const operation = names.find((name) => name.startsWith(`${facet}: `))!;
     for (let round = 0; round < 2; round++) await callsOfBody({ setting, operation }, client);
   }
