@@ -186,7 +186,7 @@ Deno.test("fabric: a bell that is lost is made anew, and who waits for a region 
   await goesOn(0);
   // The guest hears of both its bells, the broker's and the host's, that they have ended.
   for (let lost = 1; lost <= 2; lost++) {
-    const error = failsSync(
+    failsSync(
       "TIMEOUT",
       () => withFailures("recv", ECONNRESET, lost, () => mine.waitSync(lost, 5)),
     );

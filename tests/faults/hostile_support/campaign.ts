@@ -233,4 +233,13 @@ export function loses(failed: string | undefined): boolean {
 }
 
 /** Calls without which a lane or a bell cannot be had, so that what was on its way is lost and its sender told. */
-const LOSING = ["mmap", "fcntl EMFILE", "fcntl ENOMEM", "memfd_create", "fallocate", "socketpair", "sendmsg EPIPE", "recv ECONNRESET"];
+const LOSING = [
+  "mmap",
+  "fcntl EMFILE",
+  "fcntl ENOMEM",
+  "memfd_create",
+  "fallocate",
+  "socketpair",
+  "sendmsg EPIPE",
+  "recv ECONNRESET",
+];
