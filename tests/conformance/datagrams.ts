@@ -659,8 +659,8 @@ export const datagrams: Facet = (test, traits) => {
       const guest = await fabric.join({ contextId: VM, spin });
       const mailbox = mailboxOf(host);
       const theirs = await mailboxOfGuest(guest);
-      const echoing = fabric.scenes.echoSync(theirs, traits.turns / 2);
-      for (let i = 0; i < traits.turns / 2; i++) {
+      const echoing = fabric.scenes.echoSync(theirs, traits.many / 2);
+      for (let i = 0; i < traits.many / 2; i++) {
         mailbox.sendTo(theirs.handle, bytes(`${i}`));
         const { source, payload } = i % 2 === 0 ? await mailbox.receive() : mailbox.receiveSync(LONG_ENOUGH);
         assertEquals([source, text(payload)], [theirs.handle, `${i}`]);

@@ -237,7 +237,7 @@ export const discovery: Facet = (test, traits) => {
   test("a list is whole, however long, and each name is there once", async (fabric) => {
     const { host, guest } = await hostAndGuest(fabric);
     const names = Array.from(
-      { length: 150 },
+      { length: 3 * traits.many + 34 },
       (_, i) => `sensor/${`${i}`.padStart(4, "0")} ${"\u0001".repeat(i % 97)}`,
     );
     const handle = named(host, ...names.toReversed());

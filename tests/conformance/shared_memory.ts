@@ -582,11 +582,11 @@ export const sharedMemory: Facet = (test, traits) => {
       allow(host, region.handle, "SM_ATTACH");
       const word = region.word(0);
       const theirs = await guest.sharedMemory.attach(region.handle);
-      const turning = fabric.scenes.turnSync(await theirs.word(0), 0, traits.turns);
+      const turning = fabric.scenes.turnSync(await theirs.word(0), 0, traits.many);
       await word.wait(0);
-      turnSync(word, 1, traits.turns);
+      turnSync(word, 1, traits.many);
       await turning;
-      assertEquals(word.load(), traits.turns);
+      assertEquals(word.load(), traits.many);
     });
   }
 

@@ -26,8 +26,8 @@ export interface Traits {
   readonly transfersBuffers: boolean;
   /** Whether the second party is in another process. */
   readonly processes: boolean;
-  /** How often threads take turns, where that is what is tested. */
-  readonly turns: number;
+  /** How many are many: turns of two threads, names in a list. */
+  readonly many: number;
 }
 
 /** How a party joins, but for where. */

@@ -19,7 +19,7 @@ export const memory: MediumUnderTest = {
   enforcesReaders: false,
   transfersBuffers: true,
   processes: false,
-  turns: 400,
+  many: 400,
   create: () => Promise.resolve(new TestFabric(`memory:conformance ${++memories}`)),
 };
 
@@ -30,7 +30,7 @@ export const oneProcess: MediumUnderTest = {
   enforcesReaders: true,
   transfersBuffers: rawPointers(),
   processes: false,
-  turns: 400,
+  many: 400,
   create: async () => new TestFabric(await makeRunDirectory(), { spin: 0 }),
 };
 

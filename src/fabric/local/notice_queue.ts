@@ -58,11 +58,9 @@ export class NoticeQueue {
     if (mergeable !== undefined) {
       const { about, merge, cancels } = mergeable;
       if (cancels !== undefined) this.#drop(cancels);
-      const place = this.#latest.get(about);
-      const older = place === undefined ? undefined : this.#waiting.get(place);
+      const older = this.#waiting.get(this.#latest.get(about) ?? -1);
       const kept = older === undefined ? "both" : merge(older.message, packet.message);
-      if (kept !== "both") this.#waiting.delete(place!);
-      this.#latest.delete(about);
+      if (kept !== "both") this.#drop(about);
       if (kept === "none") return;
       this.#latest.set(about, this.#count);
     }
@@ -121,10 +119,14 @@ function mergeableOf(message: Message): Mergeable | undefined {
       };
     }
     case "context_added":
-      return { about: about(message.context), merge: replaces };
+      return { about: `context ${message.context} added`, merge: replaces };
     case "context_removed":
       // Told in any case: who heard from it waits for that.
-      return { about: about(message.context), merge: replaces, cancels: `context_added ${message.context}` };
+      return {
+        about: `context ${message.context} removed`,
+        merge: replaces,
+        cancels: `context ${message.context} added`,
+      };
     case "keep_grant":
       return {
         about: about(message.type, formatHandle(handle!), formatHandle((message.entry as { client: Handle }).client)),

@@ -46,15 +46,15 @@ const WITHOUT_POINTERS = ["mmap", "mremap", "munmap"];
 /** Where joining and leaving are what is tested, the first who joins becomes the broker; elsewhere there is one. */
 const STARTING = /^(lifecycle|events): /;
 
-/** Each turn makes the same calls as the one before. */
-const TURNS = 40;
+/** What is done many times makes the same calls each time. */
+const MANY = 40;
 
 /**
  * The tests of the suite, by name; with two processes those that need a second one. The others make the same calls when
  * both parties are in one process, and there each of them fails on either side.
  */
 export function conformanceBodies(setting: Setting): Map<string, Body> {
-  const traits = { ...oneProcess, transfersBuffers: setting !== "no raw pointers", turns: TURNS };
+  const traits = { ...oneProcess, transfersBuffers: setting !== "no raw pointers", many: MANY };
   const bodies = declared(traits);
   if (setting !== "two processes") return bodies;
   const all = declared({ ...traits, processes: true });

@@ -14,7 +14,7 @@ export function devices(reliable: boolean): MediumUnderTest {
     enforcesReaders: false,
     transfersBuffers: true,
     processes: false,
-    turns: 400,
+    many: 400,
     create: () => Promise.resolve(new DeviceFabric(reliable ? `${NAMES},reliable` : NAMES)),
   };
 }
