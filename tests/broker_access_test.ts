@@ -463,6 +463,7 @@ describe("broker: tickets", () => {
     assertEquals(all.map((args) => announce(same!, args)), [true, true, true, true]);
     assert(attached(same!));
     same!.ask("announced", {});
+    next.deliver(next.broker.endRecovery());
     assertEquals(next.inspect("resources").length, 5);
     assertEquals(same!.ask("detach", { handle }), { last: true });
   });
@@ -486,6 +487,7 @@ describe("broker: tickets", () => {
       assertEquals(order.map(announce), order[0] === 0 ? [true, true] : [true, false]);
       assertEquals(back.map((it) => it.take("destroyed").length), order[0] === 0 ? [1, 0] : [0, 0]);
       for (const client of back) client.ask("announced", {});
+      next.deliver(next.broker.endRecovery());
       const counts = next.inspect("contexts").map(({ context, resources }) => [context, resources]);
       assertEquals(counts.filter(([, resources]) => resources === 1), [[OTHER, 1]]);
     }
@@ -529,7 +531,14 @@ describe("broker: tickets", () => {
     sends.ask("announce_lane", { ...ends, sender: true, ticket: sent.ticket });
     receives.ask("announce_lane", { ...ends, sender: false, ticket: String(got!.body.ticket) });
     const grants = [{ client: contextHandle(OTHER), states: { DG_SEND: "ALLOW" as const } }];
-    receives.ask("announce_entries", { type: "DATAGRAM", handle: mailbox.handle, grants, names: [], members: [] });
+    receives.ask("announce_entries", {
+      type: "DATAGRAM",
+      handle: mailbox.handle,
+      grants,
+      names: [],
+      members: [],
+      tickets: [],
+    });
     next.deliver(next.broker.endRecovery());
     assertEquals([...receives.take("lane_closed"), ...sends.take("lane_closed")], []);
     assertEquals(next.inspect("lanes").map(({ pid }) => pid), [sends.client.identity.pid]);

@@ -262,7 +262,7 @@ class Twins {
       assertEquals(client.ask("announce_resource", announced, shares), { accepted: true });
       const { grants, names, members } = client.keptOf(handle);
       const entries = { grants: [...grants.values()], names: [...names], members: [...members.values()] };
-      assertEquals(client.ask("announce_entries", { type, handle, ...entries }), { refused: [] });
+      assertEquals(client.ask("announce_entries", { type, handle, ...entries, tickets: [] }), { refused: [] });
     }
     const attached = Map.groupBy(model.attachments.filter((it) => it.process === process), ({ region }) => region);
     for (const [{ handle, size }, { length: count }] of attached) {

@@ -119,6 +119,7 @@ const valid: Requests = {
     grants: [{ client: contextHandle(VM), states: { CH_PRIV: "ALLOW" } }],
     names: ["name"],
     members: [{ context: VM, canAssign: true, order: 1 }],
+    tickets: [""],
   },
   announce_attachment: { handle: contextHandle(VM), count: 1, size: 1, creatorOnly: false, ticket: null },
   announce_lane: { lane: 1, source: INVALID_HANDLE, destination: contextHandle(VM), sender: true, ticket: "" },
@@ -773,7 +774,7 @@ function entries(
   handle: Handle,
   what: Partial<Requests["announce_entries"]>,
 ): Requests["announce_entries"] {
-  return { type, handle, grants: [], names: [], members: [], ...what };
+  return { type, handle, grants: [], names: [], members: [], tickets: [], ...what };
 }
 
 /** An attachment to a region of 4096 bytes. */

@@ -887,6 +887,49 @@ Deno.test(
   }),
 );
 Deno.test(
+  "session: what is granted on something from the start is announced too, though it is told before that is made",
+  withSession(({ session, broker, next }) => {
+    const other = { context: 16, resource: 2001 };
+    broker.answer = ({ op }) => {
+      if (op !== "create_endpoint") return undefined;
+      for (const handle of [other, HANDLE]) broker.say({ ...GRANT, handle });
+      return undefined;
+    };
+    session.request(SUBJECT, "create_endpoint", { resource: null, wellKnown: false });
+    keepEndpoint(session);
+    broker.alive = false;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(next.argsOf("announce_entries").map((it) => it.grants), [[GRANT.entry]]);
+  }),
+);
+Deno.test(
+  "session: a broker that dies between two announcements leaves none of the second to the next",
+  withSession(({ session, broker, next, medium }) => {
+    const third = new FakeBroker(1025);
+    medium.brokers.push(third);
+    const other = { context: 16, resource: 2001 };
+    keepEndpoint(session);
+    session.holdings.keep({
+      type: "DATAGRAM",
+      handle: other,
+      size: 0,
+      creatorOnly: false,
+      ticket: "",
+      share: undefined,
+      gone: () => session.refresh(),
+    });
+    broker.alive = false;
+    next.answer = ({ id, op, args }) => {
+      if (op !== "announce_resource" || (args.handle as typeof other).resource !== other.resource) return undefined;
+      next.alive = false;
+      next.notice[0]!++;
+      return { message: { id, result: { accepted: false } } };
+    };
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(third.operations, ["announce_resource", "announce_resource", "announced", "lookup"]);
+  }),
+);
+Deno.test(
   "session: a refused name is announced no more",
   withSession(({ session, broker, next, medium }) => {
     const third = new FakeBroker(1025);

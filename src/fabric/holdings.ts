@@ -29,15 +29,23 @@ export interface Holding {
   readonly gone: () => void;
 }
 
+/** Something that the next broker is told, and what proves it. */
+interface Proven<T> {
+  readonly it: T;
+  readonly ticket: string;
+}
+
 interface Kept extends Holding {
-  readonly grants: Map<string, AccessEntry>;
-  readonly names: Set<string>;
-  readonly members: Map<ContextId, GroupMember>;
+  readonly grants: Map<string, Proven<AccessEntry>>;
+  readonly names: Map<string, Proven<string>>;
+  readonly members: Map<ContextId, Proven<GroupMember>>;
 }
 
 /** See the module's comment. */
 export class Holdings implements Iterable<Holding> {
   readonly #kept = new Map<string, Kept>();
+  /** What is granted on something from the start: that is told before the reply that it was made. */
+  #early: Notices["keep_grant"][] = [];
   /** Whether this client's context is in the public group, if that was ever changed. */
   #public: Notices["keep_member"] | undefined;
 
@@ -46,9 +54,12 @@ export class Holdings implements Iterable<Holding> {
     this.#kept.set(key(holding.type, holding.handle), {
       ...holding,
       grants: new Map(),
-      names: new Set(),
+      names: new Map(),
       members: new Map(),
     });
+    const early = this.#early;
+    this.#early = [];
+    for (const grant of early) if (this.get(grant.type, grant.handle) !== undefined) this.keepGrant(grant);
   }
 
   /** The resource of that handle. */
@@ -67,25 +78,31 @@ export class Holdings implements Iterable<Holding> {
   }
 
   /** The broker changed what a client may do. */
-  keepGrant({ type, handle, entry }: Notices["keep_grant"]): void {
+  keepGrant(notice: Notices["keep_grant"]): void {
+    const { type, handle, entry, ticket } = notice;
     const grants = this.#kept.get(key(type, handle))?.grants;
-    if (Object.keys(entry.states).length > 0) grants?.set(formatHandle(entry.client), entry);
-    else grants?.delete(formatHandle(entry.client));
+    if (grants === undefined) this.#early.push(notice);
+    else if (Object.keys(entry.states).length > 0) grants.set(formatHandle(entry.client), { it: entry, ticket });
+    else grants.delete(formatHandle(entry.client));
   }
 
   /** The broker gave a name, or took it. */
-  keepName({ type, handle, name, present }: Notices["keep_name"]): void {
-    const names = this.#kept.get(key(type, handle))?.names;
-    if (present) names?.add(name);
-    else names?.delete(name);
+  keepName({ type, handle, name, present, ticket }: Notices["keep_name"]): void {
+    if (!present) return this.loseName(type, handle, name);
+    this.#kept.get(key(type, handle))?.names.set(name, { it: name, ticket });
+  }
+
+  /** A name is another's now. */
+  loseName(type: ResourceTypeName, handle: Handle, name: string): void {
+    this.#kept.get(key(type, handle))?.names.delete(name);
   }
 
   /** The broker put a context into a group, or out of it. */
   keepMember(notice: Notices["keep_member"]): void {
-    const { handle, member, present } = notice;
+    const { handle, member, present, ticket } = notice;
     if (handlesEqual(handle, PUBLIC_GROUP)) this.#public = notice;
     const members = this.#kept.get(key("GROUP", handle))?.members;
-    if (present) members?.set(member.context, member);
+    if (present) members?.set(member.context, { it: member, ticket });
     else members?.delete(member.context);
   }
 
@@ -93,16 +110,22 @@ export class Holdings implements Iterable<Holding> {
   *entries({ type, handle }: Holding): Iterable<Requests["announce_entries"]> {
     const { grants, names, members } = this.#kept.get(key(type, handle))!;
     const nothing = { type, handle, grants: [], names: [], members: [] };
-    for (const page of pages([...grants.values()])) yield { ...nothing, grants: page };
-    for (const page of pages([...names])) yield { ...nothing, names: page };
-    for (const page of pages([...members.values()])) yield { ...nothing, members: page };
+    for (const page of pages([...grants.values()])) {
+      yield { ...nothing, grants: page.map(said), tickets: page.map(proof) };
+    }
+    for (const page of pages([...names.values()])) {
+      yield { ...nothing, names: page.map(said), tickets: page.map(proof) };
+    }
+    for (const page of pages([...members.values()])) {
+      yield { ...nothing, members: page.map(said), tickets: page.map(proof) };
+    }
   }
 
   /** What is to be said of the public group, if there is something. */
   publicEntries(): Requests["announce_entries"] | undefined {
     if (this.#public === undefined) return undefined;
     const { handle, member, present } = this.#public;
-    return { type: "GROUP", handle, grants: [], names: [], members: present ? [member] : [] };
+    return { type: "GROUP", handle, grants: [], names: [], members: present ? [member] : [], tickets: [] };
   }
 
   /** All resources. */
@@ -114,6 +137,14 @@ export class Holdings implements Iterable<Holding> {
 /** Cuts a list into pieces that fit into a packet. */
 export function* pages<T>(items: readonly T[]): Iterable<T[]> {
   for (let i = 0; i < items.length; i += PAGE_LENGTH) yield items.slice(i, i + PAGE_LENGTH);
+}
+
+function said<T>({ it }: Proven<T>): T {
+  return it;
+}
+
+function proof({ ticket }: Proven<unknown>): string {
+  return ticket;
 }
 
 function key(type: ResourceTypeName, handle: Handle): string {

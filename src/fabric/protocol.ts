@@ -88,6 +88,8 @@ export interface Requests {
     grants: AccessEntry[];
     names: string[];
     members: GroupMember[];
+    /** What proves each of these, in this order. */
+    tickets: string[];
   };
   /** To a new broker: a region I am attached to. */
   announce_attachment: {
@@ -236,11 +238,11 @@ export interface Notices {
   /** Somebody destroyed your resource. */
   destroyed: { type: ResourceTypeName; handle: Handle };
   /** Keep this for the next broker: an entry of your resource's access list; nothing set means it is gone. */
-  keep_grant: { type: ResourceTypeName; handle: Handle; entry: AccessEntry };
+  keep_grant: { type: ResourceTypeName; handle: Handle; entry: AccessEntry; ticket: string };
   /** Keep this for the next broker: a name of your resource. */
-  keep_name: { type: ResourceTypeName; handle: Handle; name: string; present: boolean };
+  keep_name: { type: ResourceTypeName; handle: Handle; name: string; present: boolean; ticket: string };
   /** Keep this for the next broker: a member of your group, or your context in or out of the public group. */
-  keep_member: { handle: Handle; member: GroupMember; present: boolean };
+  keep_member: { handle: Handle; member: GroupMember; present: boolean; ticket: string };
   /** Watched names came or went. */
   name: { watch: number; change: "added" | "removed"; entries: NameEntry[] };
   /** Everybody who lived under the broker before has announced, or will not. To subscribers: the contexts there are. */
@@ -356,7 +358,7 @@ function states(value: unknown): AccessEntry["states"] {
 }
 
 const accessEntry = record<AccessEntry>({ client: handle, states });
-const groupMember = record<GroupMember>({ context: id, canAssign: boolean, order: integer });
+const groupMember = record<GroupMember>({ context: id, canAssign: boolean, order: id });
 
 const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]-?: Field<Requests[O][K]> } } = {
   hello: {
@@ -376,6 +378,7 @@ const requests: { readonly [O in Operation]: { readonly [K in keyof Requests[O]]
     grants: listOf(accessEntry),
     names: listOf(name),
     members: listOf(groupMember),
+    tickets: listOf(text),
   },
   announce_attachment: { handle, count: id, size: id, creatorOnly: boolean, ticket: orMissing(text) },
   announce_lane: { lane: id, source: handle, destination: handle, sender: boolean, ticket: text },

@@ -266,12 +266,12 @@ export class Session implements Parking {
     const deadline = performance.now() + this.#patience;
     let sent: Requests[O] = this.#wasAsked(op, args) ? { ...args, repeated: true } : args;
     for (;;) {
+      // What is announced to one broker is not for the next, which must be told all from the beginning.
+      if (this.#recovering && this.#connection === undefined) throw new BrokerGone();
       const connection = this.#ready ? this.#connection! : this.#reconnect(subject, deadline);
       const packet = this.#exchange(connection, op, sent, shares, deadline, args);
       if (packet === "closed") {
         this.#lost(connection);
-        // What is announced to one broker is not for the next, which must be told all from the beginning.
-        if (this.#recovering) throw new BrokerGone();
         // What the broker did before it died may have survived it in what others announce.
         if (REPEATABLE.has(op)) sent = { ...args, repeated: true };
         continue;
@@ -783,7 +783,7 @@ export class Session implements Parking {
         for (const entries of this.holdings.entries(holding)) {
           const { refused } = this.request({ operation, handle }, "announce_entries", entries).result;
           // Somebody else has them now, and is not to lose them to this client under a later broker.
-          for (const name of refused) this.holdings.keepName({ type, handle, name, present: false });
+          for (const name of refused) this.holdings.loseName(type, handle, name);
         }
       } else {
         lost.push(handle);

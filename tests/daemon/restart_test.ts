@@ -296,7 +296,7 @@ Deno.test("claims without a ticket, or with one for something else, are refused 
       );
     }
     // What was not taken for theirs cannot have grants and names either.
-    const entries = { grants: [], names: ["stolen"], members: [] };
+    const entries = { grants: [], names: ["stolen"], members: [], tickets: [] };
     const { error } = raw.ask("announce_entries", { type: "DATAGRAM", handle: wellKnown, ...entries });
     assertStringIncludes(error!.reason, "no such resource of yours");
   }
@@ -367,4 +367,67 @@ Deno.test(asRoot("the daemon's key and lists are no other user's to read"), asyn
   for (const name of ["key", "clients", "numbers", "lock"]) {
     assertEquals((await Deno.stat(`${house.main}.state/${name}`)).mode! & 0o777, 0o600, name);
   }
+});
+
+Deno.test("what the policy grants on everything new is still granted after a restart, and lanes that need it go on", async () => {
+  await using house = await House.serving({
+    contexts: [16],
+    policy: "grant DG_SEND on DATAGRAM of 2 to public\n",
+  });
+  const guest = await house.agent().scenes.open({ device: house.socket(16) });
+  using host = await openVmci({ device: house.main });
+  using mailbox = host.datagrams.create();
+  const source = await guest.datagrams.create();
+  await source.sendTo(mailbox.handle, numbered(1));
+  const events = [host.events(), await guest.events()] as const;
+  await house.kill();
+  const { pid } = await house.start();
+  for (const it of events) assertEquals(await comesBack(it, pid), []);
+  await source.sendTo(mailbox.handle, numbered(2));
+  assertEquals([1, 2].map(() => numberIn(mailbox.receiveSync(5000).payload)), [1, 2]);
+  assert(host.access.checkClientPrivilege(mailbox.handle, contextHandle(16), "DG_SEND").granted);
+});
+
+Deno.test("a name is its owner's after a restart, whoever says before him that it is his", async () => {
+  await using house = await House.serving({ contexts: [16, 17] });
+  const agent = house.agent();
+  const owner = await agent.scenes.open({ device: house.socket(16) });
+  const mailbox = await owner.datagrams.create();
+  await owner.discovery.register("db", mailbox.handle);
+  const events = await owner.events();
+  agent.signal("SIGSTOP");
+  await house.kill();
+  const { pid } = await house.start();
+  using thief = new RawClient(house.socket(17));
+  thief.hello({ client: 1, ticket: null });
+  const mine = thief.ask("create_endpoint", { resource: null, wellKnown: false }).result.handle;
+  const entries = { type: "DATAGRAM", handle: mine, grants: [], names: ["db"], members: [], tickets: ["1 forged"] };
+  assertEquals(thief.ask("announce_entries", entries).result, { refused: ["db"] });
+  house.denied("announce_entries", ({ context }) => context === 17);
+  agent.signal("SIGCONT");
+  assertEquals(await comesBack(events, pid), []);
+  using host = await openVmci({ device: house.main });
+  assertEquals(host.discovery.lookup("db"), await mailbox.handle);
+});
+
+Deno.test("a daemon that follows a program's broker takes over what that program's clients have", async () => {
+  await using house = await House.make();
+  const directory = `${house.path}/run`;
+  await Deno.mkdir(directory, { mode: 0o700 });
+  const [first, second] = [house.agent(), house.agent()];
+  await (await first.scenes.open({ device: directory })).datagrams.create();
+  const vmci = await second.scenes.open({ device: directory });
+  const mailbox = await vmci.datagrams.create();
+  const region = await vmci.sharedMemory.create(4096);
+  await vmci.discovery.register("kept", region.handle);
+  const events = await vmci.events();
+  second.signal("SIGSTOP");
+  await first.kill();
+  const daemon = house.resident(house.launch("-d", directory));
+  await daemon.printed("listening at");
+  second.signal("SIGCONT");
+  assertEquals(await comesBack(events, daemon.pid), []);
+  using host = await openVmci({ device: directory });
+  assertEquals(host.discovery.lookup("kept"), await region.handle);
+  assertEquals(host.datagrams.sendTo(await mailbox.handle, numbered(1)), 4);
 });

@@ -172,7 +172,7 @@ Deno.test("hostile clients: one that floods a busy process with questions does n
     // Nor can what is told a broker after another be told without end.
     assertEquals(raw.ask("announce_peers", { peers: [1, 2, 3] }).error?.code, "NO_ACCESS");
     const mine = raw.ask("create_endpoint", { resource: null, wellKnown: false }).result.handle;
-    const entries = { type: "DATAGRAM", handle: mine, grants: [], names: ["a"], members: [] };
+    const entries = { type: "DATAGRAM", handle: mine, grants: [], names: ["a"], members: [], tickets: [] };
     assertEquals(raw.ask("announce_entries", entries).error?.code, "NO_ACCESS");
     house.denied("announce_entries", ({ context }) => context === 17);
     // What is done again and again is counted, and hides nothing else.

@@ -7,7 +7,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { contextHandle, type Handle, INVALID_HANDLE, type PrivilegeName, type ResourceTypeName } from "../../mod.ts";
-import { Broker, type Outcome, slotSurvivor, type Tickets } from "../../src/fabric/broker.ts";
+import { Broker, clientSurvivor, type Outcome, slotSurvivor, type Tickets } from "../../src/fabric/broker.ts";
 import type { Client } from "../../src/fabric/broker/entities.ts";
 import type { BrokerMedium, Share } from "../../src/fabric/medium.ts";
 import { Policy } from "../../src/fabric/policy.ts";
@@ -170,6 +170,8 @@ interface Held {
   readonly grants: Map<number, AccessEntry>;
   readonly names: Set<string>;
   readonly members: Map<number, GroupMember>;
+  /** What proves each of these, by what it is about. */
+  readonly proofs: Map<unknown, string>;
 }
 
 interface HeldAttachment {
@@ -220,6 +222,9 @@ function key({ context, resource }: Handle): number {
 }
 
 /** What is left out of a comparison: what only the broker can know. */
+/** From here on: the slots of those who have no byte in the roster. */
+const NO_SLOT = 1_000_000;
+
 const UNKNOWABLE = new Set(["ticket", "order"]);
 
 /** The same text for what means the same. */
@@ -261,6 +266,8 @@ export class Simulation {
   readonly #model: SimulationModel;
   readonly #clients: SimulatedClient[] = [];
   readonly #byConnection = new Map<Client, SimulatedClient>();
+  /** What the broker expects each survivor of the one before by, by its slot. */
+  readonly #survivors = new Map<number, string>();
   /** The slots of clients that died before they announced anything, of which the broker has not heard. */
   #deadSlots: number[] = [];
   #medium = new SimulatedMedium();
@@ -355,7 +362,7 @@ export class Simulation {
         return;
       }
       this.#deadSlots = this.#deadSlots.filter((it) => it !== slot);
-      this.#both(() => this.#broker.survivorGone(slotSurvivor(slot)), () => this.#model.expectNoMore(slot));
+      this.#both(() => this.#broker.survivorGone(this.#survivors.get(slot)!), () => this.#model.expectNoMore(slot));
       return;
     }
     if (random.oneIn(40)) return this.#leave(client);
@@ -369,9 +376,10 @@ export class Simulation {
     if (this.#clients.length >= MOST_PEOPLE) return;
     const context = random.of(...CONTEXTS);
     const privileged = this.#tickets === undefined || !random.oneIn(3);
-    // The roster's bytes are given again; one whose holder died is held by another at once.
+    // The roster's bytes are given again; one whose holder died is held by another at once. Who has none is known by a
+    // number of its own.
     const taken = new Set(this.#clients.map(({ slot }) => slot));
-    let slot = 0;
+    let slot = privileged ? 0 : NO_SLOT + this.#pids;
     while (taken.has(slot)) slot++;
     const client = new SimulatedClient(++this.#pids, context, slot, privileged);
     const flags = random.oneIn(4) ? random.of(1, 2) : 0;
@@ -432,7 +440,7 @@ export class Simulation {
 
   // --- Brokers come and go --------------------------------------------------------------------------------------------
 
-  #startBroker(slots: readonly number[]): void {
+  #startBroker(survivors: Iterable<string>): void {
     const { mark } = this.#medium;
     this.#medium = new SimulatedMedium();
     this.#medium.mark = mark;
@@ -442,7 +450,7 @@ export class Simulation {
       version: "0",
       quota: QUOTA,
       firstNumber: mark,
-      survivors: slots.map(slotSurvivor),
+      survivors,
       ...this.#policy === undefined ? {} : { policy: this.#policy },
       ...this.#tickets === undefined ? {} : { tickets: this.#tickets },
     });
@@ -499,14 +507,17 @@ export class Simulation {
     // Some die at the same moment, and one of their slots may be found locked still.
     while (this.#clients.length > 0 && this.#random.oneIn(3)) this.#gone(this.#someone()!);
     this.#deadSlots = [];
-    const slots = this.#clients.map(({ slot }) => slot);
-    if (this.#random.oneIn(4)) {
-      const slot = Math.max(-1, ...slots) + 1;
-      this.#deadSlots.push(slot);
-      slots.push(slot);
+    this.#survivors.clear();
+    for (const { slot, number } of this.#clients) {
+      this.#survivors.set(slot, slot < NO_SLOT ? slotSurvivor(slot) : clientSurvivor(number));
     }
-    this.#model.restart(slots);
-    this.#startBroker(slots);
+    if (this.#random.oneIn(4)) {
+      const slot = Math.max(-1, ...[...this.#survivors.keys()].filter((it) => it < NO_SLOT)) + 1;
+      this.#deadSlots.push(slot);
+      this.#survivors.set(slot, slotSurvivor(slot));
+    }
+    this.#model.restart(this.#survivors.keys());
+    this.#startBroker(this.#survivors.values());
   }
 
   /** A survivor says hello to the new broker, and makes ready what it has to say. */
@@ -517,15 +528,16 @@ export class Simulation {
       this.#ask(client, { id: ++client.requests, op, args }, shares());
     };
     client.announcing = [];
-    for (const { type, handle, size, creatorOnly, ticket, grants, names, members } of client.things.values()) {
+    for (const { type, handle, size, creatorOnly, ticket, grants, names, members, proofs } of client.things.values()) {
       const shares = () => type === "SHAREDMEM" ? [this.#regionShare(size, creatorOnly)] : [];
       client.announcing.push(say("announce_resource", { type, handle, size, creatorOnly, ticket }, shares));
       const entries = { grants: [...grants.values()], names: [...names], members: [...members.values()] };
-      client.announcing.push(say("announce_entries", { type, handle, ...entries }));
+      const tickets = [...grants.keys(), ...names, ...members.keys()].map((about) => proofs.get(about));
+      client.announcing.push(say("announce_entries", { type, handle, ...entries, tickets }));
     }
     if (client.belongs !== undefined) {
       const { member, present } = client.belongs;
-      const nothing = { grants: [], names: [] };
+      const nothing = { grants: [], names: [], tickets: [] };
       const entries = { type: "GROUP", handle: PUBLIC, ...nothing, members: present ? [member] : [] };
       client.announcing.push(say("announce_entries", entries));
     }
@@ -847,6 +859,7 @@ export class Simulation {
           grants: new Map(),
           names: new Set(),
           members: new Map(),
+          proofs: new Map(),
         };
         client.things.set(key(handle), held as Held);
         if (type === "SHAREDMEM") {
@@ -1052,7 +1065,8 @@ const SHARES: Readonly<Record<string, (fresh: boolean) => number>> = {
 };
 
 // deno-lint-ignore no-explicit-any
-function keep({ grants, names, members }: Held, { notice, entry, name, member, present }: any): void {
+function keep({ grants, names, members, proofs }: Held, { notice, entry, name, member, present, ticket }: any): void {
+  proofs.set(name ?? member?.context ?? key(entry.client), ticket);
   if (notice === "keep_grant") {
     if (Object.keys(entry.states).length === 0) grants.delete(key(entry.client));
     else grants.set(key(entry.client), entry);

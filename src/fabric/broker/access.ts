@@ -6,6 +6,7 @@
 
 import { formatHandle, type Handle, isInvalidHandle } from "../../handle.ts";
 import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
+import { grantClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, type Group, type Resource } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanes } from "./lanes.ts";
@@ -64,7 +65,9 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
 export function accessChanged(fabric: FabricState, resource: Resource, client: Handle): void {
   if (resource.owner !== undefined) {
     const { type, handle } = resource;
-    fabric.notify(resource.owner, "keep_grant", { type, handle, entry: resource.access.entry(client) });
+    // Any context may be named in a grant; a group, by who may assign it.
+    const ticket = client.resource === 0 ? "" : fabric.ticket(grantClaim(type, handle, client));
+    fabric.notify(resource.owner, "keep_grant", { type, handle, entry: resource.access.entry(client), ticket });
   }
   if (resource instanceof Endpoint) recheckLanes(fabric, resource.lanes);
 }

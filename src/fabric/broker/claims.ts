@@ -7,6 +7,7 @@
 
 import type { ContextId, Handle } from "../../handle.ts";
 import type { ResourceTypeName } from "../../privilege.ts";
+import type { GroupMember } from "../protocol.ts";
 
 /** A claim: what it says, in a fixed order. */
 export type Claim = readonly unknown[];
@@ -38,6 +39,21 @@ export function resourceClaim(
 /** To have made that well-known handle, as which number of the fabric: others may have had it before. */
 export function wellKnownClaim(serial: number, ...made: Parameters<typeof resourceClaim>): Claim {
   return [...resourceClaim(...made), serial];
+}
+
+/** To have registered that name for that resource, as which number of the fabric: others may have had it before. */
+export function nameClaim(serial: number, type: ResourceTypeName, handle: Handle, name: string): Claim {
+  return ["name", type, handle.context, handle.resource, name, serial];
+}
+
+/** To have been allowed to name that group in the grants of that resource. */
+export function grantClaim(type: ResourceTypeName, handle: Handle, group: Handle): Claim {
+  return ["grant", type, handle.context, handle.resource, group.context, group.resource];
+}
+
+/** To have that member in that group, joined in that order. */
+export function memberClaim(group: Handle, { context, canAssign, order }: GroupMember): Claim {
+  return ["member", group.context, group.resource, context, canAssign, order];
 }
 
 /** A ticket that says its number. */

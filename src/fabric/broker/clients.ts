@@ -46,8 +46,9 @@ export const clientHandlers: Handlers<"hello" | "bye" | "subscribe" | "ping" | "
       !fabric.clients.has(before) &&
       fabric.believes(client, clientClaim(before, context.id), args.ticket);
     client.number = reclaims ? before : fabric.number();
-    // A fabric with a roster lets nobody in but its own user; a daemon has none, and expects nobody by it.
-    client.survivor = args.slot >= 0 ? slotSurvivor(args.slot) : clientSurvivor(client.number);
+    // Only the broker's own user has places in a roster; whoever else says so is expected by its number.
+    const hasSlot = args.slot >= 0 && client.identity.privileged;
+    client.survivor = hasSlot ? slotSurvivor(args.slot) : clientSurvivor(client.number);
     client.observer = args.observer;
     client.returned = client.announcing = before !== null;
     client.context = context;
@@ -210,7 +211,7 @@ function enter(fabric: FabricState, client: Client, context: Context): void {
     if (member?.order === 0) return;
     const { handle } = fabric.publicGroup;
     const present = member !== undefined;
-    fabric.notify(client, "keep_member", { handle, member: member ?? publicMember(context.id), present });
+    fabric.notify(client, "keep_member", { handle, member: member ?? publicMember(context.id), present, ticket: "" });
     return;
   }
   fabric.contexts.set(context.id, context);

@@ -110,8 +110,8 @@ abstract class ResourceBase {
   abstract readonly type: ResourceTypeName;
   /** Who may do what. */
   readonly access: AccessList = new AccessList();
-  /** The names registered for it. */
-  readonly names: Set<string> = new Set();
+  /** The names registered for it, each with the number of the fabric as which it was: of two owners the later one has it. */
+  readonly names: Map<string, number> = new Map();
 
   /**
    * @param handle Its handle.

@@ -6,7 +6,7 @@
 
 import { type ContextId, formatHandle, type Handle } from "../../handle.ts";
 import type { GroupMember } from "../protocol.ts";
-import { resourceClaim } from "./claims.ts";
+import { memberClaim, resourceClaim } from "./claims.ts";
 import { type Client, contextOf, Group } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanesFrom } from "./lanes.ts";
@@ -75,9 +75,11 @@ function leaveGroup(fabric: FabricState, group: Group, context: ContextId): void
 /** Tells a group's owner what a later broker must know. The public group has none: its members know it themselves. */
 export function keepMember(fabric: FabricState, group: Group, member: GroupMember, present: boolean): void {
   const { handle, owner } = group;
+  // What a context says of itself in the public group needs none.
+  const ticket = present && owner !== undefined ? fabric.ticket(memberClaim(handle, member)) : "";
   const keepers = group === fabric.publicGroup ? fabric.contexts.get(member.context)?.clients ?? [] : [owner];
   for (const keeper of keepers) {
-    if (keeper !== undefined) fabric.notify(keeper, "keep_member", { handle, member, present });
+    if (keeper !== undefined) fabric.notify(keeper, "keep_member", { handle, member, present, ticket });
   }
 }
 
@@ -100,7 +102,7 @@ export function announcedPublic(fabric: FabricState, client: Client, members: re
     ? known === undefined
     : known !== undefined && (known.order > 0 || said.order === 0);
   if (isKnown) return;
-  const member = { ...publicMember(context.id), order: Math.max(0, said?.order ?? 0) };
+  const member = { ...publicMember(context.id), order: said?.order ?? 0 };
   if (said !== undefined) joinGroup(fabric, publicGroup, member);
   else leaveGroup(fabric, publicGroup, context.id);
   keepMember(fabric, publicGroup, member, said !== undefined);

@@ -43,7 +43,7 @@ function* inspected(fabric: FabricState, topic: Requests["inspect"]["topic"]): I
           type,
           handle,
           pid: owner?.identity.pid ?? null,
-          names: [...names].slice(0, 1),
+          names: [...names.keys()].slice(0, 1),
           grants: resource.access.size,
         };
         if (resource instanceof Region) {

@@ -7,6 +7,7 @@
 import { formatHandle, HOST_CONTEXT, isInvalidHandle } from "../../handle.ts";
 import { nameEntry } from "../name_table.ts";
 import { PAGE_LENGTH } from "../protocol.ts";
+import { nameClaim, numberTicket } from "./claims.ts";
 import { contextOf, type Resource } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
@@ -30,7 +31,7 @@ export const nameHandlers: Handlers<"register" | "lookup" | "unregister" | "list
     if (context.names >= context.quota.names) {
       fail("NO_RESOURCES", `context ${context.id} has its quota of ${context.quota.names} names`);
     }
-    addName(fabric, args.name, resource);
+    addName(fabric, args.name, resource, fabric.number());
     keepName(fabric, resource, args.name, true);
     return {};
   },
@@ -76,10 +77,10 @@ export const nameHandlers: Handlers<"register" | "lookup" | "unregister" | "list
   },
 };
 
-/** Gives a resource a name. */
-export function addName(fabric: FabricState, name: string, resource: Resource): void {
+/** Gives a resource a name, as that number of the fabric. */
+export function addName(fabric: FabricState, name: string, resource: Resource, serial: number): void {
   fabric.names.add(name, resource);
-  resource.names.add(name);
+  resource.names.set(name, serial);
   const context = fabric.contexts.get(resource.ownerContext);
   if (context !== undefined) context.names++;
   tellWatchers(fabric, name, resource, "added");
@@ -94,9 +95,29 @@ export function removeName(fabric: FabricState, name: string, resource: Resource
   tellWatchers(fabric, name, resource, "removed");
 }
 
+/**
+ * A name that its owner had under the broker before. Of all who ever had it, it is the last one's.
+ *
+ * @returns Whether it is the resource's now.
+ */
+export function announcedName(fabric: FabricState, name: string, resource: Resource, serial: number): boolean {
+  const known = fabric.names.get(name);
+  if (known === resource) return true;
+  if (known !== undefined) {
+    if (serial <= known.names.get(name)!) return false;
+    keepName(fabric, known, name, false);
+    removeName(fabric, name, known);
+  }
+  addName(fabric, name, resource, serial);
+  return true;
+}
+
 function keepName(fabric: FabricState, resource: Resource, name: string, present: boolean): void {
-  const { type, handle, owner } = resource;
-  if (owner !== undefined) fabric.notify(owner, "keep_name", { type, handle, name, present });
+  const { type, handle, owner, names } = resource;
+  if (owner === undefined) return;
+  const serial = names.get(name) ?? 0;
+  const ticket = present ? numberTicket(serial, fabric.ticket(nameClaim(serial, type, handle, name))) : "";
+  fabric.notify(owner, "keep_name", { type, handle, name, present, ticket });
 }
 
 function tellWatchers(fabric: FabricState, name: string, resource: Resource, change: "added" | "removed"): void {

@@ -9,12 +9,22 @@ import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
 import { DEFAULT_QUOTA } from "../quota.ts";
-import { attachmentClaim, laneClaim, resourceClaim, splitTicket, wellKnownClaim } from "./claims.ts";
+import {
+  attachmentClaim,
+  type Claim,
+  grantClaim,
+  laneClaim,
+  memberClaim,
+  nameClaim,
+  resourceClaim,
+  splitTicket,
+  wellKnownClaim,
+} from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { announcedPublic, joinGroup, keepMember } from "./groups.ts";
 import { addLane, recheckLanes } from "./lanes.ts";
-import { addName } from "./names.ts";
+import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
 import { destroy, own } from "./resources.ts";
@@ -75,24 +85,39 @@ export const recoveryHandlers: Handlers<
     }
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
     const context = contextOf(client);
-    for (const { client: other, states } of args.grants.slice(0, roomFor(context, "grants", resource.access.size))) {
+    const { type, handle } = args;
+    const tickets = [...args.tickets];
+    const believes = (claim: Claim, ticket: string | null) => fabric.believes(client, claim, ticket);
+    let room = roomFor(context, "grants", resource.access.size);
+    for (const { client: other, states } of args.grants) {
+      const ticket = tickets.shift() ?? null;
+      if (room-- <= 0) continue;
       const set = Object.entries(states) as [PrivilegeName, string][];
-      const valid = set.filter(([privilege]) => validPrivileges[args.type].includes(privilege));
+      const valid = set.filter(([privilege]) => validPrivileges[type].includes(privilege));
+      // What denies needs no proof.
+      const mayAllow = other.resource === 0 || believes(grantClaim(type, handle, other), ticket);
       resource.access.set(
         other,
-        valid.filter(([, state]) => state === "ALLOW").map(([privilege]) => privilege),
+        valid.filter(([, state]) => mayAllow && state === "ALLOW").map(([privilege]) => privilege),
         valid.filter(([, state]) => state === "DENY").map(([privilege]) => privilege),
       );
     }
+    const refused = args.names.filter((name) => {
+      const { serial, ticket } = splitTicket(tickets.shift() ?? null);
+      const isProven = fabric.wasGiven(serial) && believes(nameClaim(serial, type, handle, name), ticket);
+      const fits = roomFor(context, "names", context.names) > 0;
+      return !isProven || !fits || !announcedName(fabric, name, resource, serial);
+    });
     if (resource instanceof Group) {
-      // One who may still come back is waited for; one who comes later is another.
-      const members = args.members.filter(({ context }) => fabric.recovering || fabric.contexts.has(context));
-      for (const member of members) joinGroup(fabric, resource, member);
+      for (const member of args.members) {
+        const isProven = fabric.wasGiven(member.order) &&
+          believes(memberClaim(handle, member), tickets.shift() ?? null);
+        // One who may still come back is waited for; one who comes later is another.
+        const isExpected = fabric.recovering || fabric.contexts.has(member.context);
+        if (isProven && isExpected && !resource.members.has(member.context)) joinGroup(fabric, resource, member);
+      }
     }
-    for (const name of args.names.slice(0, roomFor(context, "names", context.names))) {
-      if (fabric.names.get(name) === undefined) addName(fabric, name, resource);
-    }
-    return { refused: args.names.filter((name) => fabric.names.get(name) !== resource) };
+    return { refused };
   },
 
   announce_attachment: (fabric, client, args) => {

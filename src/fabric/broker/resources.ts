@@ -75,7 +75,7 @@ export function grantDefaults(fabric: FabricState, resource: Resource): void {
 export function destroy(fabric: FabricState, resource: Resource): void {
   const { handle, type, owner } = resource;
   const users = new Set<Client>();
-  for (const name of [...resource.names]) removeName(fabric, name, resource);
+  for (const name of [...resource.names.keys()]) removeName(fabric, name, resource);
   if (owner !== undefined) {
     const context = contextOf(owner);
     owner.resources.delete(resource);

@@ -36,6 +36,7 @@ const AUDITED: ReadonlySet<unknown> = new Set([
   "unregister",
   "announce_resource",
   "announce_attachment",
+  "announce_entries",
 ]);
 
 const OTHER = "it is not believed to be that client; it was let in as another";
@@ -64,15 +65,16 @@ export class AuditLog {
       // It could not be read.
       return this.#append(origin, client, { event: "denied", op: null, code: error?.code, reason: error?.reason });
     }
-    const result = reply.result as { accepted?: boolean; client?: number } | undefined;
+    const result = reply.result as { accepted?: boolean; refused?: unknown[]; client?: number } | undefined;
     // Who says a number that is not his is let in with another one.
     const other = request.op === "hello" && request.args.client !== null && result?.client !== request.args.client;
-    const denied = error !== undefined || result?.accepted === false || other;
+    const refused = result?.accepted === false || (result?.refused ?? []).length > 0;
+    const denied = error !== undefined || refused || other;
     if (!denied && !AUDITED.has(request.op)) return;
     // Whoever is early asks for names that are not there yet.
     if (request.op === "lookup" && error?.code === "NOT_FOUND") return;
     // Whoever may read the log must not be able to claim what a ticket proves.
-    const args = { ...request.args, ticket: undefined };
+    const args = { ...request.args, ticket: undefined, tickets: undefined };
     this.#append(origin, client, {
       event: denied ? "denied" : "done",
       op: request.op,

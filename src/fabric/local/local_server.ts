@@ -151,6 +151,8 @@ export class LocalServer {
         ...(config.quota === undefined ? {} : { quota: config.quota }),
         ...(this.#policy === undefined ? {} : { policy: this.#policy }),
         ...(state === undefined ? {} : { tickets: new HmacTickets(state.readKey()) }),
+        // Before it, a program of this user may have had the broker.
+        followsAny: directory !== undefined,
       });
       this.#own = this.#admit(config.connection, undefined)!;
       if (directory !== undefined) this.#listen(directory.socket);

@@ -35,7 +35,14 @@ export interface HostileFigures {
 const honest: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   hello: { protocol: 1, version: "x", context: null, flags: 0, slot: -1, client: null, ticket: null, observer: false },
   announce_resource: { type: "SHAREDMEM", handle: "handle", size: 4096, creatorOnly: false, ticket: "t" },
-  announce_entries: { type: "DATAGRAM", handle: "handle", grants: [], names: ["honest"], members: [] },
+  announce_entries: {
+    type: "DATAGRAM",
+    handle: "handle",
+    grants: [],
+    names: ["honest"],
+    members: [],
+    tickets: ["ticket"],
+  },
   announce_attachment: { handle: "handle", count: 1, size: 4096, creatorOnly: false, ticket: "t" },
   announce_lane: { lane: 1025, source: "handle", destination: "handle", sender: true, ticket: "t" },
   announce_peers: { peers: [1, 2, 3] },
