@@ -7,6 +7,7 @@ import { assertEquals, assertGreater, assertMatch, assertStringIncludes, assertT
 import { closeDescriptor } from "../ffi/descriptor.ts";
 import { interposeLibc, type LibcCall, setErrno, SystemError } from "../ffi/libc.ts";
 import { ResourceLimit } from "../ffi/resource_limit.ts";
+import { writeAt } from "../ffi/file.ts";
 import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
 import { connectSeqpacket, listenSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
 import type { Handle, VmciError } from "../mod.ts";
@@ -25,8 +26,8 @@ const EMFILE = 24;
 const ENOSPC = 28;
 const FIXED = Seal.SHRINK | Seal.GROW | Seal.SEAL;
 
-/** A step of the test's; `idle` lets the server's patience pass first. */
-type Step = () => void | "idle";
+/** A step of the test's, which is told this process' connection; `idle` lets the server's patience pass first. */
+type Step = (lifeline: number) => void | "idle";
 
 /** A server in a directory of its own, and those who come to it. */
 class Served implements Disposable {
@@ -101,7 +102,7 @@ class Served implements Disposable {
         if (step === undefined) throw new Error("the server goes on though its process has let go");
         this.#stepping = true;
         try {
-          if (step() === "idle") return 0;
+          if (step(lifeline) === "idle") return 0;
         } finally {
           this.#stepping = false;
         }
@@ -943,3 +944,47 @@ test("local server: whose process cannot be seen for want of descriptors is wait
   assertEquals(withFailures("open", EMFILE, 1, () => isSameProcess(entry)), true);
   assertEquals(isSameProcess({ ...entry, pid: 2 ** 30 }), false);
 });
+
+test(
+  "local server: a policy that cannot be taken over is refused with the reason, and the next one is taken",
+  serving((served) => {
+    const set = (lifeline: number, id: number, text: string | undefined) => {
+      const bytes = new TextEncoder().encode(text ?? "x");
+      const fd = createMemfd("policy", bytes.length);
+      writeAt(fd, bytes, 0);
+      const message = encodeMessage({ id, op: "set_policy", args: {} });
+      new PacketSocket(lifeline).send(message, text === undefined ? [] : [fd, fd]);
+      closeDescriptor(fd);
+    };
+    const replied = (lifeline: number) => decodeMessage(new PacketSocket(lifeline).receive()!.bytes)!;
+    const name = "the policy";
+    const policy = JSON.stringify({ name, text: "allow any context 16" });
+    const refusals: readonly (readonly [string | undefined, string, RegExp])[] = [
+      [policy, "NO_RESOURCES", /^statx failed: .*EMFILE/],
+      [undefined, "INVALID_ARGS", /^what was handed over is no policy$/],
+      ["no message", "INVALID_ARGS", /^what was handed over is no policy$/],
+      [JSON.stringify({ name }), "INVALID_ARGS", /^what was handed over is no policy$/],
+      [JSON.stringify({ name, text: "nonsense" }), "INVALID_ARGS", /^the policy:1: 'nonsense' is no rule/],
+    ];
+    let descriptors = 0;
+    served.serve([
+      () => {
+        served.fail("statx", EMFILE);
+        descriptors = countDescriptors();
+      },
+      ...refusals.flatMap(([text, code, reason], i): Step[] => [
+        (lifeline) => set(lifeline, i + 1, text),
+        (lifeline) => {
+          const { id, error } = replied(lifeline) as { id: number; error: { code: string; reason: string } };
+          assertEquals([id, error.code], [i + 1, code]);
+          assertMatch(error.reason, reason);
+        },
+      ]),
+      (lifeline) => set(lifeline, 9, policy),
+      (lifeline) => {
+        assertEquals(replied(lifeline), { id: 9, result: {} });
+        assertEquals(countDescriptors(), descriptors);
+      },
+    ]);
+  }),
+);

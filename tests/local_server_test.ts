@@ -73,6 +73,23 @@ Deno.test("local server: a policy, contexts' sockets and an audit log, and anoth
     assert(entries.includes("denied"), `${entries}`);
   }));
 
+Deno.test("local server: a policy that is larger than a packet is put in force at the start, and later", () =>
+  serving(async (path) => {
+    const name = `${path}/policy`;
+    const large = "# a comment that stands here for a line of a policy\n".repeat(20_000);
+    const policy = { text: `${large}quota names 1`, name };
+    await using daemon = await start(path, { policy });
+    using vmci = await openVmci({ device: `${path}/main` });
+    using endpoint = vmci.datagrams.create();
+    vmci.discovery.register("first", endpoint.handle);
+    failsSync("NO_RESOURCES", () => vmci.discovery.register("second", endpoint.handle));
+    daemon.setPolicy({ text: `${large}quota names 2`, name });
+    vmci.discovery.register("second", endpoint.handle);
+    failsSync("NO_RESOURCES", () => vmci.discovery.register("third", endpoint.handle));
+    daemon.setPolicy({ text: "", name });
+    vmci.discovery.register("third", endpoint.handle);
+  }));
+
 Deno.test("local server: a run directory, in which there is one daemon", () =>
   serving(async (path) => {
     await using daemon = await start(path, { directory: path, socket: undefined });

@@ -174,3 +174,15 @@ test("run directory: a file is read whole, or says why not", () =>
     assertEquals(readFileText(`${path}/file`), "text\n");
     failsSync("UNAVAILABLE", () => readFileText(`${path}/none`));
   }));
+
+test("run directory: a file that is too long to be read whole is refused, not cut", () =>
+  inDirectory((path) => {
+    const longest = "x".repeat(1 << 20);
+    Deno.writeTextFileSync(`${path}/file`, longest);
+    assertEquals(readFileText(`${path}/file`) === longest, true);
+    Deno.writeTextFileSync(`${path}/file`, `${longest}\n`);
+    assertStringIncludes(
+      failsSync("NO_RESOURCES", () => void readFileText(`${path}/file`)).message,
+      `Cannot read ${path}/file: it is longer than 1048576 bytes`,
+    );
+  }));

@@ -184,6 +184,24 @@ Deno.test("a faulty policy is refused by file, line and reason: at the start, an
   guest.discovery.register("two", endpoint.handle);
 });
 
+Deno.test("a policy of any size that a start accepts is read again on SIGHUP; a larger file is refused, not cut", async () => {
+  const large = (names: number) => `# one of many lines\n`.repeat(50_000) + `quota names ${names}\n`;
+  await using house = await House.serving({ contexts: [16], policy: large(1) });
+  using guest = await openVmci({ device: house.socket(16) });
+  using endpoint = guest.datagrams.create();
+  guest.discovery.register("one", endpoint.handle);
+  await fails("NO_RESOURCES", () => guest.discovery.register("two", endpoint.handle));
+  await house.reload(large(2));
+  guest.discovery.register("two", endpoint.handle);
+  await house.writePolicy("#\n".repeat(1 << 19) + "quota names 3\n");
+  house.daemon.kill("SIGHUP");
+  await house.daemon.printed("the policy stays as it was: Cannot read ");
+  await fails("NO_RESOURCES", () => guest.discovery.register("three", endpoint.handle));
+  const { code, stderr } = await house.refused("--socket", `${house.path}/other`, "--policy", house.policy);
+  assertEquals(code, 1);
+  assertStringIncludes(stderr, `Cannot read ${house.policy}: it is longer than 1048576 bytes`);
+});
+
 Deno.test("audit: opens, grants and denials, one line of JSON each, and no tickets", async () => {
   await using house = await House.serving({ contexts: [16] });
   {

@@ -9,18 +9,15 @@ import { VmciError } from "../../error.ts";
 import type { ContextId } from "../../handle.ts";
 import { closeDescriptor } from "../../../ffi/descriptor.ts";
 import { raiseResourceLimit, ResourceLimit } from "../../../ffi/resource_limit.ts";
-import { PacketSocket, seqpacketPair, waitReadable } from "../../../ffi/unix_socket.ts";
+import { seqpacketPair } from "../../../ffi/unix_socket.ts";
 import { Policy } from "../policy.ts";
 import type { Quota } from "../quota.ts";
 import { BrokerHost } from "./broker_host.ts";
 import type { PolicyText } from "./broker_thread_config.ts";
-import { encodeMessage } from "./packet_codec.ts";
+import { Lifeline } from "./lifeline.ts";
 import { RunDirectory } from "./run_directory.ts";
 import { ServedSocket } from "./served_socket.ts";
 import { asVmciError } from "./system_failure.ts";
-
-/** Milliseconds in which the broker's thread answers. */
-const REPLY_TIME = 5000;
 
 /** What a daemon serves. */
 export interface DaemonOptions {
@@ -54,12 +51,12 @@ export class FabricDaemon implements AsyncDisposable {
   readonly ended: Promise<void>;
   readonly #sockets: readonly ServedSocket[];
   /** The connection that the thread lives as long as. */
-  #lifeline: number | undefined;
+  #lifeline: Lifeline | undefined;
 
   private constructor(
     listening: readonly ListeningAt[],
     sockets: readonly ServedSocket[],
-    lifeline: number,
+    lifeline: Lifeline,
     ended: Promise<void>,
   ) {
     this.listening = listening;
@@ -114,7 +111,7 @@ export class FabricDaemon implements AsyncDisposable {
     });
     host.keepAlive();
     const listening = run === undefined ? wanted : [{ path: run.socket, context: undefined }, ...wanted];
-    const daemon = new FabricDaemon(listening, sockets, lifeline, host.ended);
+    const daemon = new FabricDaemon(listening, sockets, new Lifeline(lifeline), host.ended);
     const serves = await Promise.race([host.serving.then(() => true), host.ended.then(() => false)]);
     if (serves) return daemon;
     await daemon.close();
@@ -129,17 +126,13 @@ export class FabricDaemon implements AsyncDisposable {
    * client is lost.
    *
    * @param policy The policy.
-   * @throws {VmciError} INVALID_ARGS with the line that is wrong; then the one before stays in force. UNAVAILABLE when
-   * the thread does not answer.
+   * @throws {VmciError} INVALID_ARGS with the line that is wrong, NO_MEM and NO_RESOURCES when the system has nothing to
+   * hand it over in; then the one before stays in force. UNAVAILABLE when the thread does not answer, and may take it
+   * later.
    */
   setPolicy(policy: PolicyText): void {
     Policy.parse(policy.text, policy.name);
-    if (this.#lifeline === undefined) return;
-    const thread = new PacketSocket(this.#lifeline);
-    thread.send(encodeMessage({ id: 0, op: "set_policy", args: policy }));
-    // The reply says that it is in force.
-    if (waitReadable([this.#lifeline], REPLY_TIME) > 0 && thread.receive()?.end === false) return;
-    throw new VmciError("UNAVAILABLE", { operation: "set the policy", reason: "the broker's thread does not answer" });
+    this.#lifeline?.setPolicy(policy);
   }
 
   /**
@@ -150,7 +143,7 @@ export class FabricDaemon implements AsyncDisposable {
     if (this.#lifeline !== undefined) {
       // While the lock is held: nobody else's sockets can be there yet.
       for (const socket of this.#sockets) socket.remove();
-      closeDescriptor(this.#lifeline);
+      this.#lifeline.close();
     }
     this.#lifeline = undefined;
     await this.ended;

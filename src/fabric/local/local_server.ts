@@ -11,7 +11,7 @@ import { LANE_SIZE } from "../../lane/ring.ts";
 import { VERSION } from "../../version.ts";
 import { closeDescriptor, closedOnFailure, describe, duplicate } from "../../../ffi/descriptor.ts";
 import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
-import { removeFile, renameFile } from "../../../ffi/file.ts";
+import { readAt, removeFile, renameFile } from "../../../ffi/file.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { addSeals, createMemfd, Seal, seals } from "../../../ffi/memfd.ts";
 import { userId, yieldProcessor } from "../../../ffi/process.ts";
@@ -29,7 +29,7 @@ import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
 import { type Message, requestId, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
-import type { BrokerThreadConfig, PolicyText } from "./broker_thread_config.ts";
+import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { Callers, originOf } from "./callers.ts";
 import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
 import { isReserved } from "./descriptor_reserve.ts";
@@ -38,6 +38,7 @@ import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./loca
 import { NoticeQueue } from "./notice_queue.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
 import { type NumberMark, type Roster, RunDirectory } from "./run_directory.ts";
+import { asVmciError } from "./system_failure.ts";
 
 /** Connections that may wait to be accepted. */
 const BACKLOG = 4096;
@@ -300,8 +301,9 @@ export class LocalServer {
         return this.#letGo(door, packet.end || message !== undefined ? undefined : "what it sent is no message");
       }
       if (packet.truncated) this.#refuseCut(door, message, packet.descriptors);
-      else if (door === this.#own && message.op === "set_policy") this.#setPolicy(door, message);
-      else this.#answer(door, message, packet.descriptors);
+      else if (door === this.#own && message.op === "set_policy") {
+        this.#setPolicy(door, message, packet.descriptors);
+      } else this.#answer(door, message, packet.descriptors);
     }
   }
 
@@ -316,12 +318,20 @@ export class LocalServer {
     this.#deliver(this.#broker.handle(client, { message, shares: descriptors }));
   }
 
-  /** The process that runs this daemon read its policy again. */
-  #setPolicy(door: Door, message: Message): void {
-    const { text, name } = message.args as PolicyText;
-    this.#policy = Policy.parse(text, name);
+  /** The process that runs this daemon read its policy again. If it cannot be taken over, the one before stays. */
+  #setPolicy(door: Door, message: Message, descriptors: readonly number[]): void {
+    const id = requestId(message);
+    try {
+      this.#policy = readPolicy(descriptors);
+    } catch (error) {
+      const failure = asVmciError(error, "set the policy");
+      if (!(failure instanceof VmciError)) throw failure;
+      return this.#refuse(door, id, failure);
+    } finally {
+      descriptors.forEach(giveBack);
+    }
     this.#deliver(this.#broker.setPolicy(this.#policy));
-    this.#send(door, { id: requestId(message), result: {} }, [], false);
+    this.#send(door, { id, result: {} }, [], false);
   }
 
   #receive(door: Door): ReturnType<PacketSocket["receive"]> {
@@ -542,6 +552,15 @@ export class LocalServer {
 function withoutLane(packet: Outgoing): Outgoing {
   const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
   return { ...packet, message: { id: requestId(packet.message), error: { code: "NO_RESOURCES", reason } }, shares: [] };
+}
+
+/** The policy that was handed over: in memory of its own, for it may be larger than a packet. */
+function readPolicy([fd]: readonly number[]): Policy {
+  const bytes = new Uint8Array(fd === undefined ? 0 : describe(fd).size);
+  if (fd !== undefined) readAt(fd, bytes, 0);
+  const { text, name } = decodeMessage(bytes) ?? {};
+  if (typeof text === "string" && typeof name === "string") return Policy.parse(text, name);
+  throw new VmciError("INVALID_ARGS", { operation: "set the policy", reason: "what was handed over is no policy" });
 }
 
 /** Duplicates of all, to be kept for a while, or `undefined` when there are no descriptors left for that. */

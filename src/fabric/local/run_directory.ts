@@ -31,6 +31,9 @@ const KEY_SIZE = 32;
 /** The longest path of a directory in bytes: with `/socket.` and a process id it must fit into a socket's address. */
 const MOST_PATH = 92;
 
+/** The size of the largest file that is read as a text. */
+const MOST_TEXT = 1 << 20;
+
 /** A directory that was checked: it is there, this user's, and nobody else can write to it. */
 export class RunDirectory {
   readonly path: string;
@@ -266,18 +269,27 @@ export function environmentDefaults(): { readonly device: string | undefined; re
 }
 
 /**
- * The text of a small file.
+ * The text of a small file, whole.
  *
  * @param path Where it is.
- * @returns Its text, 1 MiB of it at most.
- * @throws {VmciError} UNAVAILABLE or NO_ACCESS when it cannot be read.
+ * @returns Its text.
+ * @throws {VmciError} UNAVAILABLE or NO_ACCESS when it cannot be read; NO_RESOURCES when it is longer than 1 MiB.
  */
 export function readFileText(path: string): string {
+  const operation = `read ${path}`;
+  // One byte more shows whether there is more.
+  const bytes = new Uint8Array(MOST_TEXT + 1);
+  let length: number;
   try {
-    return readText(path, 1 << 20);
+    const fd = openFile(path, OpenFlag.RDONLY);
+    length = closedOnFailure(fd, () => readAt(fd, bytes, 0));
+    closeDescriptor(fd);
   } catch (error) {
-    throw asVmciError(error, `read ${path}`);
+    throw asVmciError(error, operation);
   }
+  if (length <= MOST_TEXT) return new TextDecoder().decode(bytes.subarray(0, length));
+  const reason = `it is longer than ${MOST_TEXT} bytes, and what is behind them would be left out: shorten it`;
+  throw new VmciError("NO_RESOURCES", { operation, reason });
 }
 
 const STATES: Readonly<Record<string, string>> = {

@@ -5,18 +5,21 @@
  */
 
 import { VmciError } from "../../error.ts";
-import { closeDescriptor, describePath, type FileStatus } from "../../../ffi/descriptor.ts";
+import { closeDescriptor, closedOnFailure, describe, describePath, type FileStatus } from "../../../ffi/descriptor.ts";
 import { openFile, OpenFlag, removeFile } from "../../../ffi/file.ts";
 import { tryLockFile } from "../../../ffi/file_lock.ts";
 import { SystemError } from "../../../ffi/libc.ts";
+import { userId } from "../../../ffi/process.ts";
 import { connectSeqpacket, listenSeqpacket, peerCredentials, waitReadable } from "../../../ffi/unix_socket.ts";
 import { asVmciError } from "./system_failure.ts";
 
 /** Connections that may wait to be accepted. */
 const BACKLOG = 4096;
 
-/** Milliseconds that another process may look at the same directory. */
+/** Milliseconds that another process of this user may take to listen at the same path. */
 const PATIENCE = 2000;
+
+const LOCK_FLAGS = OpenFlag.RDWR | OpenFlag.CREAT | OpenFlag.NOFOLLOW;
 
 /** See the module's comment. The mode of its file is what the process' umask leaves. */
 export class ServedSocket {
@@ -36,8 +39,8 @@ export class ServedSocket {
    *
    * @param path Where.
    * @returns The socket.
-   * @throws {VmciError} ALREADY_EXISTS when somebody listens there, or it is not a socket; NO_ACCESS and UNAVAILABLE as
-   * the system says.
+   * @throws {VmciError} ALREADY_EXISTS when somebody listens there, or it is not a socket; NO_ACCESS when its lock is not
+   * this user's alone; NO_ACCESS and UNAVAILABLE as the system says.
    */
   static listen(path: string): ServedSocket {
     try {
@@ -49,20 +52,16 @@ export class ServedSocket {
 
   static #listen(path: string): ServedSocket {
     // Of two that find the same stale socket, the second would remove what the first has put in its place.
-    const directory = lockDirectoryOf(path);
-    try {
-      const there = describePath(path);
-      if (there !== undefined) {
-        if (there.kind !== "socket") throw taken(`${path} is a ${there.kind}, not a socket`);
-        const pid = ServedSocket.listenerAt(path);
-        if (pid !== undefined) throw taken(`process ${pid} listens at ${path} already`);
-        removeFile(path);
-      }
-      const descriptor = listenSeqpacket(path, BACKLOG);
-      return new ServedSocket(descriptor, path, describePath(path)!);
-    } finally {
-      closeDescriptor(directory);
+    using _lock = new PathLock(path);
+    const there = describePath(path);
+    if (there !== undefined) {
+      if (there.kind !== "socket") throw taken(`${path} is a ${there.kind}, not a socket`);
+      const pid = ServedSocket.listenerAt(path);
+      if (pid !== undefined) throw taken(`process ${pid} listens at ${path} already`);
+      removeFile(path);
     }
+    const descriptor = listenSeqpacket(path, BACKLOG);
+    return new ServedSocket(descriptor, path, describePath(path)!);
   }
 
   /**
@@ -92,8 +91,7 @@ export class ServedSocket {
 
   /** Removes the path, if it still is this socket's. */
   remove(): void {
-    const there = describePath(this.#path);
-    if (there?.inode === this.#file.inode && there.device === this.#file.device) removeFile(this.#path);
+    if (isSame(describePath(this.#path), this.#file)) removeFile(this.#path);
   }
 
   /** Stops listening and removes the path. */
@@ -103,21 +101,71 @@ export class ServedSocket {
   }
 }
 
-/** Locks the directory that a path is in, and answers with the descriptor that holds the lock. */
-function lockDirectoryOf(path: string): number {
-  const end = path.lastIndexOf("/");
-  const fd = openFile(end < 0 ? "." : path.slice(0, end + 1), OpenFlag.RDONLY | OpenFlag.DIRECTORY);
-  const deadline = performance.now() + PATIENCE;
-  try {
-    while (!tryLockFile(fd)) {
-      if (performance.now() > deadline) throw taken(`another process has had the directory of ${path} locked for long`);
+/**
+ * The right to change what is at a path: a locked file beside it, which is there only meanwhile. Whoever can open a file
+ * can lock it, so it is this user's alone; the directory itself others could lock for ever.
+ */
+class PathLock implements Disposable {
+  readonly #name: string;
+  readonly #fd: number;
+
+  /** Waits for another process of this user, but not for ever. */
+  constructor(path: string) {
+    this.#name = `${path}.lock`;
+    const deadline = performance.now() + PATIENCE;
+    for (let fd = tryLock(this.#name);; fd = tryLock(this.#name)) {
+      if (fd !== undefined) {
+        this.#fd = fd;
+        return;
+      }
+      if (performance.now() > deadline) {
+        throw taken(`another process has had ${this.#name} locked for long: end it, or serve another place`);
+      }
       waitReadable([], 5);
     }
-    return fd;
-  } catch (error) {
-    closeDescriptor(fd);
-    throw error;
   }
+
+  [Symbol.dispose](): void {
+    try {
+      // While it is locked: it is this one's.
+      removeFile(this.#name);
+    } catch (error) {
+      // One that stays there hinders nobody.
+      if (!(error instanceof SystemError)) throw error;
+    } finally {
+      closeDescriptor(this.#fd);
+    }
+  }
+}
+
+/** Locks a file, made if it is not there; answers with the descriptor, or `undefined` when somebody else has it. */
+function tryLock(name: string): number | undefined {
+  // Looked at before, since the system's own refusals would not say what to do, and after, since it may change between.
+  refuseForeign(name, describePath(name));
+  const fd = openFile(name, LOCK_FLAGS, 0o600);
+  const locked = closedOnFailure(fd, () => {
+    const file = describe(fd);
+    refuseForeign(name, file);
+    // Whoever had it before has removed it: then another is to be locked.
+    return tryLockFile(fd) && isSame(describePath(name), file);
+  });
+  if (locked) return fd;
+  closeDescriptor(fd);
+  return undefined;
+}
+
+/** Refuses as a lock what others may have locked, or may lock. */
+function refuseForeign(name: string, file: FileStatus | undefined): void {
+  if (file === undefined) return;
+  if (file.kind === "file" && file.uid === userId() && (file.mode & 0o077) === 0) return;
+  throw new VmciError("NO_ACCESS", {
+    operation: "serve the fabric",
+    reason: `${name} should be a file of this user's alone, with mode 600: remove it, or serve another place`,
+  });
+}
+
+function isSame(one: FileStatus | undefined, other: FileStatus): boolean {
+  return one?.inode === other.inode && one.device === other.device;
 }
 
 function taken(reason: string): VmciError {
