@@ -30,7 +30,7 @@ export interface Identity {
 export class Context {
   /** Its processes. */
   readonly clients: Set<Client> = new Set();
-  /** Its groups in the order joined. */
+  /** Its groups: it leaves them when it goes. */
   readonly groups: Set<Group> = new Set();
   /** What it may hold. */
   quota: Quota;

@@ -73,6 +73,18 @@ export function grantDefaults(fabric: FabricState, resource: Resource): void {
 
 /** Ends a resource, and all that hangs on it. */
 export function destroy(fabric: FabricState, resource: Resource): void {
+  destroyAll(fabric, [resource]);
+}
+
+/** Ends resources, and all that hangs on them. */
+export function destroyAll(fabric: FabricState, resources: readonly Resource[]): void {
+  const groups = resources.filter((resource) => resource instanceof Group);
+  for (const resource of resources) end(fabric, resource);
+  // Each member's lanes are looked at once, however many of its groups went.
+  recheckLanesFrom(fabric, new Set(groups.flatMap(({ members }) => [...members.keys()])), groups);
+}
+
+function end(fabric: FabricState, resource: Resource): void {
   const { handle, type, owner } = resource;
   const users = new Set<Client>();
   for (const name of [...resource.names]) removeName(fabric, name, resource);
@@ -102,11 +114,7 @@ export function destroy(fabric: FabricState, resource: Resource): void {
       if (handlesEqual(lane.source, handle)) endLane(fabric, lane, "ended");
     }
   } else if (resource instanceof Group) {
-    for (const member of resource.members.keys()) {
-      const context = fabric.contexts.get(member);
-      context?.groups.delete(resource);
-      recheckLanesFrom(fabric, member);
-    }
+    for (const member of resource.members.keys()) fabric.contexts.get(member)?.groups.delete(resource);
   } else {
     for (const attached of resource.attachments.keys()) users.add(attached);
     if (resource.share !== undefined) fabric.spent.push(resource.share);
