@@ -71,6 +71,11 @@ export class AccessList {
     return !groups.isDisjointFrom(this.#groups);
   }
 
+  /** Whether a client has an entry. */
+  has(client: Handle): boolean {
+    return this.#entries.has(formatHandle(client));
+  }
+
   /** One client's entry; with nothing set when there is none. */
   entry(client: Handle): AccessEntry {
     const states = this.#entries.get(formatHandle(client))?.states;

@@ -44,6 +44,8 @@ export class Context {
   attachments = 0;
   /** How many names they have. */
   names = 0;
+  /** How many entries the access lists of those resources have. */
+  grants = 0;
 
   /**
    * @param id Its id.

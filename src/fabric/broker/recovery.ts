@@ -9,6 +9,7 @@ import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
 import { DEFAULT_QUOTA } from "../quota.ts";
+import { changeAccess } from "./access.ts";
 import { attachmentClaim, laneClaim, resourceClaim, splitTicket, wellKnownClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
@@ -75,14 +76,11 @@ export const recoveryHandlers: Handlers<
     }
     if (resource === undefined || resource.owner !== client) fail("NOT_FOUND", `no such resource of yours`);
     const context = contextOf(client);
-    for (const { client: other, states } of args.grants.slice(0, roomFor(context, "grants", resource.access.size))) {
+    for (const { client: other, states } of args.grants.slice(0, roomFor(context, "grants", context.grants))) {
       const set = Object.entries(states) as [PrivilegeName, string][];
       const valid = set.filter(([privilege]) => validPrivileges[args.type].includes(privilege));
-      resource.access.set(
-        other,
-        valid.filter(([, state]) => state === "ALLOW").map(([privilege]) => privilege),
-        valid.filter(([, state]) => state === "DENY").map(([privilege]) => privilege),
-      );
+      const those = (state: string) => valid.filter(([, it]) => it === state).map(([privilege]) => privilege);
+      changeAccess(resource, (access) => access.set(other, those("ALLOW"), those("DENY")));
     }
     if (resource instanceof Group) {
       // One who may still come back is waited for; one who comes later is another.

@@ -5,7 +5,7 @@
  */
 
 import { formatHandle, handlesEqual } from "../../handle.ts";
-import { accessChanged } from "./access.ts";
+import { accessChanged, changeAccess } from "./access.ts";
 import {
   type Client,
   type Context,
@@ -66,7 +66,7 @@ export function grantDefaults(fabric: FabricState, resource: Resource): void {
   for (
     const { client = PUBLIC_GROUP, privilege } of fabric.policy?.grantsFor(resource.type, resource.ownerContext) ?? []
   ) {
-    resource.access.set(client, [privilege], []);
+    changeAccess(resource, (access) => access.set(client, [privilege], []));
     accessChanged(fabric, resource, client);
   }
 }
@@ -120,6 +120,8 @@ function end(fabric: FabricState, resource: Resource): void {
     if (resource.share !== undefined) fabric.spent.push(resource.share);
     resource.share = undefined;
   }
+  // Nobody new can attach to a region without its creator: who might have, does not matter any more.
+  changeAccess(resource, (access) => access.clear());
   resource.owner = undefined;
   // A region lives on in those attached to it; it only cannot be attached to any more.
   if (!(resource instanceof Region) || resource.attachments.size === 0) fabric.resources.remove(resource);
