@@ -77,7 +77,8 @@ export class AccessControl {
    * @param lists What to allow and what to deny; at least one privilege in all.
    * @throws {VmciError} INVALID_ARGS for an unknown resource or client, or no privilege at all; INVALID_PRIV for a
    * privilege that the resource does not have (nothing is changed then); NO_ACCESS without CH_PRIV on the resource, or
-   * without ASSIGN_CLIENT on the group; NO_RESOURCES when the list is full.
+   * without ASSIGN_CLIENT on the group; NO_RESOURCES when the owner's context has its quota of entries;
+   * UNAVAILABLE when the resource lives on without its creator.
    *
    * @example
    * ```ts

@@ -19,7 +19,7 @@ const QUOTA: Quota = {
   lanes: 4,
   names: 3,
   watches: 2,
-  grants: 3,
+  grants: 5,
 };
 
 /** The contexts that come and go, with their coarse flags: two of none, one RESTRICTED, one TRUSTED. */

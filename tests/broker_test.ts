@@ -525,10 +525,11 @@ const reaching: Readonly<Record<keyof Quota, (world: BrokerWorld) => () => unkno
     return () => client.ask("watch_names", { watch: watch++, prefix: "x", exact: false });
   },
   grants: (world) => {
-    const client = world.join();
-    const resource = client.endpoint();
+    // Whichever processes of the context made them.
+    const makers = [world.join(), world.join()] as const;
+    const resources = makers.map((maker) => maker.endpoint());
     let context = VM;
-    return () => allow(client, resource, context++, "DG_SEND");
+    return () => allow(makers[0], resources[++context % 2]!, context, "DG_SEND");
   },
 };
 
@@ -557,6 +558,8 @@ describe("broker: quotas", () => {
       allow(client, handle, VM, "SM_ATTACH");
       client.ask("revoke_all", { resource: handle, client: contextHandle(VM) });
       allow(client, handle, VM + 1, "SM_ATTACH");
+      client.ask("revoke", { resource: handle, client: contextHandle(VM + 1), privileges: ["SM_ATTACH"] });
+      allow(client, handle, VM, "SM_ATTACH");
       client.ask("watch_names", { watch: i, prefix: "", exact: false });
       client.ask("unwatch_names", { watch: i });
       client.ask("detach", { handle });

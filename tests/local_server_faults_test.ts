@@ -642,25 +642,34 @@ test(
   "local server: nobody is told a false no while somebody may come back, until he is gone",
   serving((served, path) => {
     const { fd: survivor } = new RunDirectory(path).takeSlot();
+    const real = performance.now;
+    let now = 0;
+    performance.now = () => now;
     let client: Client;
-    served.serve([
-      () => {
-        client = served.connect();
-        client.hello();
-        client.ask("lookup", { name: "of the survivor" });
-        client.ask("lookup", lookup);
-      },
-      () => {
-        assertEquals(client.all().map((it) => (it as Message).id), [1, 3]);
-        return "idle";
-      },
-      () => {
-        assertEquals(client.all(), []);
-        closeDescriptor(survivor);
-        return "idle";
-      },
-      () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
-    ]);
+    try {
+      served.serve([
+        () => {
+          client = served.connect();
+          client.hello();
+          client.ask("lookup", { name: "of the survivor" });
+          client.ask("lookup", lookup);
+        },
+        () => {
+          assertEquals(client.all().map((it) => (it as Message).id), [1, 3]);
+          now += 20;
+          return "idle";
+        },
+        () => {
+          assertEquals(client.all(), []);
+          closeDescriptor(survivor);
+          now += 20;
+          return "idle";
+        },
+        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+      ]);
+    } finally {
+      performance.now = real;
+    }
   }),
 );
 
@@ -688,12 +697,62 @@ test(
         // A process that was stopped for a minute has not waited for a minute.
         waits(60_000),
         ...Array.from({ length: 29 }, () => waits(100)),
+        // And those that are waited for are looked at every 20 milliseconds.
+        waits(19),
         waits(1),
         () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
       ]);
     } finally {
       performance.now = real;
       closeDescriptor(survivor);
+    }
+  }),
+);
+
+test(
+  "local server: who is waited for is looked at now and then, each process once, whatever is asked meanwhile",
+  serving((served, path) => {
+    const before = new RunDirectory(path).openLedger();
+    // Somebody else's process, that lives as long as the test.
+    for (let number = 2000; number < 2010; number++) before.add(number, 1);
+    before.close();
+    let looks = 0;
+    const looking = (call: LibcCall): LibcCall => (...args) => {
+      if (new TextDecoder().decode(args[0] as Uint8Array).startsWith("/proc/1/stat")) looks++;
+      served.instead("open", looking);
+      return call(...args);
+    };
+    served.instead("open", looking);
+    const real = performance.now;
+    let now = 0;
+    performance.now = () => now;
+    let client: Client;
+    const seen = (count: number): Step => () => {
+      assertEquals(looks, count);
+      looks = 0;
+    };
+    const waits = (milliseconds: number): Step => () => {
+      now += milliseconds;
+      return "idle";
+    };
+    try {
+      served.serve([
+        seen(1),
+        () => (client = served.connect()).hello(),
+        () => assertEquals(client.heard(), ["ok"]),
+        seen(0),
+        ...Array.from({ length: 40 }, (): Step => () => void client.ask("lookup", lookup)),
+        () => assertEquals(client.heard().length, 40),
+        seen(0),
+        waits(20),
+        seen(1),
+        waits(19),
+        seen(0),
+        waits(1),
+        seen(1),
+      ], { state: path });
+    } finally {
+      performance.now = real;
     }
   }),
 );

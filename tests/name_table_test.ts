@@ -63,6 +63,74 @@ describe("name table", () => {
     });
   });
 
+  it("is in order after whatever came and went in between, few names or many", () => {
+    const step = fc.record({
+      from: fc.nat({ max: 300 }),
+      many: fc.constantFrom(0, 1, 2, 70, 600),
+      comes: fc.boolean(),
+      asks: fc.boolean(),
+    });
+    const nameOf = (i: number) => `${(i * 7919) % 601}${i % 5 === 0 ? "😀" : "\uFFFD"}`;
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        const table = new NameTable();
+        const names = new Set<string>();
+        for (const { from, many, comes, asks } of [...steps, { from: 0, many: 0, comes: true, asks: true }]) {
+          for (let i = from; i < from + many; i++) {
+            table[comes ? "add" : "remove"](nameOf(i), resource);
+            names[comes ? "add" : "delete"](nameOf(i));
+          }
+          if (!asks) continue;
+          assertEquals(table.page("", null, 1000).entries.map((it) => it.name), [...names].toSorted(byBytes));
+        }
+      }),
+      { seed: 16 },
+    );
+  });
+
+  it("sorts once, however often names change and are asked for; and never when they are not", () => {
+    /** How many names are sorted, and put or taken from between others. */
+    const work = (act: () => void): { sorted: number; placed: number } => {
+      const { sort, splice } = Array.prototype;
+      const done = { sorted: 0, placed: 0 };
+      Array.prototype.sort = function (compare) {
+        done.sorted += this.length;
+        return sort.call(this, compare);
+      };
+      Array.prototype.splice = function (...args: Parameters<typeof splice>) {
+        done.placed++;
+        return splice.apply(this, args);
+      };
+      try {
+        act();
+      } finally {
+        Object.assign(Array.prototype, { sort, splice });
+      }
+      return done;
+    };
+    const table = new NameTable();
+    const MANY = 20_000;
+    const each = (act: (name: string) => void) => {
+      for (let i = 0; i < MANY; i++) act(`name ${(i * 7919) % MANY}`);
+    };
+    assertEquals(work(() => each((it) => table.add(it, resource))), { sorted: 0, placed: 0 });
+    assertEquals(work(() => table.page("name 1", null, 3)), { sorted: MANY, placed: 0 });
+    const alternate = () => {
+      for (let i = 0; i < 500; i++) {
+        table.add(`another ${i}`, resource);
+        assertEquals(table.page("another", null, 1000).entries.length, i + 1);
+      }
+      for (let i = 0; i < 500; i++) {
+        table.remove(`another ${i}`);
+        assertEquals(table.page("another", null, 1000).entries.length, 499 - i);
+      }
+    };
+    assertEquals(work(alternate), { sorted: 0, placed: 1000 });
+    // Who leaves with all its names does not have each of them taken from between the others.
+    assertEquals(work(() => each((it) => table.remove(it))), { sorted: 0, placed: 0 });
+    assertEquals(work(() => table.page("", null, 3)), { sorted: 0, placed: 0 });
+  });
+
   it("gives the one name that is meant, or nothing", () => {
     const table = new NameTable();
     table.add("a", resource);

@@ -7,10 +7,16 @@
 import type { Resource } from "./broker/entities.ts";
 import { type NameEntry, PAGE_LENGTH } from "./protocol.ts";
 
+/** So many changed names are each put into their place, more are sorted in together. */
+const FEW_CHANGES = 512;
+
 /** Names in the order of their UTF-8 bytes. */
 export class NameTable {
   readonly #entries = new Map<string, Resource>();
+  /** The names in order, as of the last page; nobody may ever ask for one. */
   #sorted: string[] | undefined;
+  /** Those that may have come or gone since. */
+  readonly #changed = new Set<string>();
 
   /** What a name stands for. */
   get(name: string): Resource | undefined {
@@ -20,19 +26,18 @@ export class NameTable {
   /** Puts a name in. */
   add(name: string, resource: Resource): void {
     this.#entries.set(name, resource);
-    this.#sorted = undefined;
+    this.#noteChange(name);
   }
 
   /** Takes a name out. */
   remove(name: string): void {
     this.#entries.delete(name);
-    this.#sorted = undefined;
+    this.#noteChange(name);
   }
 
   /** The names that begin with `prefix` and come after `after`, at most `most` of them, and whether there are more. */
   page(prefix: string, after: string | null, most: number): { entries: NameEntry[]; more: boolean } {
-    this.#sorted ??= [...this.#entries.keys()].sort(compareBytewise);
-    const names = this.#sorted;
+    const names = this.#inOrder();
     const entries: NameEntry[] = [];
     for (let i = after === null ? lowerBound(names, prefix) : upperBound(names, after); i < names.length; i++) {
       const name = names[i]!;
@@ -57,6 +62,40 @@ export class NameTable {
   *only(name: string): Iterable<NameEntry[]> {
     const resource = this.#entries.get(name);
     if (resource !== undefined) yield [nameEntry(name, resource)];
+  }
+
+  #noteChange(name: string): void {
+    if (this.#sorted === undefined) return;
+    this.#changed.add(name);
+    if (this.#changed.size <= Math.max(FEW_CHANGES, this.#entries.size)) return;
+    // More has changed than there is.
+    this.#sorted = undefined;
+    this.#changed.clear();
+  }
+
+  /** All names in order. Who changes one and asks, again and again, has not all of them sorted each time. */
+  #inOrder(): readonly string[] {
+    const changed = this.#changed;
+    if (this.#sorted === undefined) this.#sorted = [...this.#entries.keys()].sort(compareBytewise);
+    else if (changed.size <= FEW_CHANGES) {
+      for (const name of changed) this.#place(this.#sorted, name);
+    } else {
+      const kept = this.#sorted.filter((name) => !changed.has(name));
+      const added = [...changed].filter((name) => this.#entries.has(name));
+      // Mostly in order already, which takes little more than one look at each.
+      this.#sorted = [...kept, ...added.sort(compareBytewise)].sort(compareBytewise);
+    }
+    changed.clear();
+    return this.#sorted;
+  }
+
+  /** Puts a name where it belongs, or takes it out, if that is not so yet. */
+  #place(names: string[], name: string): void {
+    const at = lowerBound(names, name);
+    const isIn = names[at] === name;
+    if (isIn === this.#entries.has(name)) return;
+    if (isIn) names.splice(at, 1);
+    else names.splice(at, 0, name);
   }
 }
 

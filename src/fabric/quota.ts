@@ -22,9 +22,9 @@ export interface Quota {
   readonly lanes: number;
   /** Names of one context. */
   readonly names: number;
-  /** Name watches of one process. */
+  /** Name watches of one process. All processes of a context have at most as many of them as it may have names. */
   readonly watches: number;
-  /** Clients in the access list of one resource. */
+  /** Entries in the access lists of all resources of one context, whoever put them there. */
   readonly grants: number;
 }
 

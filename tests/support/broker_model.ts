@@ -99,7 +99,6 @@ export class BrokerModel {
 
   /** Another broker decides now: nothing that somebody owns is lost. */
   takeOver(): void {
-    this.#entries = this.#entries.filter(({ resource }) => resource.owner !== undefined);
     // Who had left the public group is in it again.
     const joined = this.#members.filter(({ group }) => group !== formatHandle(PUBLIC_GROUP));
     const contexts = new Set(this.processes.map(({ context }) => context));
@@ -140,6 +139,7 @@ export class BrokerModel {
 
   #remove(resource: ModelResource): void {
     resource.owner = undefined;
+    this.#entries = this.#entries.filter((it) => it.resource !== resource);
     this.names = this.names.filter((it) => it.resource !== resource);
     this.lanes = this.lanes.filter(({ destination }) => destination !== resource);
     this.#members = this.#members.filter(({ group }) => group !== formatHandle(resource.handle));
@@ -222,14 +222,22 @@ export class BrokerModel {
   ): void {
     this.#mayChange(process, resource, [...allow, ...deny]);
     refuse(!this.#isClient(client), "INVALID_ARGS");
-    const listed = new Set(this.#entries.filter((it) => it.resource === resource).map((it) => it.client));
-    refuse(!listed.has(formatHandle(client)) && listed.size >= this.quota.grants, "NO_RESOURCES");
+    refuse(resource.owner === undefined, "UNAVAILABLE");
+    const isKnown = this.#entries.some((it) => it.resource === resource && it.client === formatHandle(client));
+    refuse(!isKnown && this.#grantsOf(resource.owner!.context) >= this.quota.grants, "NO_RESOURCES");
     if (client.resource !== 0) this.#mayAssign(process, client);
     this.#unset(resource, client, [...allow, ...deny]);
     for (const privilege of new Set([...allow, ...deny])) {
       this.#entries.push({ resource, client: formatHandle(client), privilege, allowed: !deny.includes(privilege) });
     }
     this.#dropLanes();
+  }
+
+  /** How many entries the access lists of a context's resources have. */
+  #grantsOf(context: number): number {
+    const own = this.#entries.filter(({ resource }) => resource.owner?.context === context);
+    return new Set(own.map(({ resource, client }) => `${resource.type} ${formatHandle(resource.handle)} ${client}`))
+      .size;
   }
 
   /** Without privileges: all of them. */

@@ -66,7 +66,7 @@ const QUOTA: Quota = {
   lanes: 5,
   names: 3,
   watches: 2,
-  grants: 3,
+  grants: 5,
 };
 
 const CONTEXTS = [2, 16, 17, 18, 19];

@@ -590,6 +590,7 @@ export class SimulationModel {
     );
     for (const { person } of this.#attachedTo(thing)) users.add(person);
     thing.owner = undefined;
+    this.#drop(this.entries, (it) => it.thing === thing);
     this.#drop(this.members, ({ group }) => group === thing);
     if (this.#attachedTo(thing).length === 0) this.#remove(thing);
     for (const user of users) {
@@ -841,8 +842,10 @@ export class SimulationModel {
       const thing = this.#changeable(person, resource, [...allow, ...deny]);
       refuse(allow.length + deny.length === 0, "INVALID_ARGS");
       refuse(!this.#isClient(client), "INVALID_ARGS");
-      const listed = this.listed(thing);
-      refuse(!listed.some((it) => same(it, client)) && listed.length >= this.#quota(person).grants, "NO_RESOURCES");
+      refuse(thing.owner === undefined, "UNAVAILABLE");
+      const isListed = this.listed(thing).some((it) => same(it, client));
+      const granted = this.ownedIn(thing.owner!.context).reduce((n, own) => n + this.listed(own).length, 0);
+      refuse(!isListed && granted >= this.#quota(thing.owner!).grants, "NO_RESOURCES");
       if (client.resource !== 0) this.#demand(person, this.#find(client, "GROUP")!, "ASSIGN_CLIENT");
       for (const privilege of allow) this.#set(thing, client, privilege, "ALLOW");
       for (const privilege of deny) this.#set(thing, client, privilege, "DENY");
@@ -924,6 +927,8 @@ export class SimulationModel {
     list: (_person, { prefix }) => ({ entries: this.listedNames(prefix), more: false }),
     watch_names: (person, { watch, prefix, exact }) => {
       refuse(person.watches.size >= this.#quota(person).watches, "NO_RESOURCES");
+      const those = this.people.filter((it) => it.context === person.context);
+      refuse(those.reduce((n, it) => n + it.watches.size, 0) >= this.#quota(person).names, "NO_RESOURCES");
       person.watches.set(watch, { prefix, exact });
       const entries = this.listedNames(prefix).filter(({ name }) => !exact || name === prefix);
       if (entries.length > 0) this.#tell(person, "name", { watch, change: "added", entries });

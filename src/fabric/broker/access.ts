@@ -6,6 +6,7 @@
 
 import { formatHandle, type Handle, isInvalidHandle } from "../../handle.ts";
 import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
+import type { AccessList } from "../access_list.ts";
 import { grantClaim } from "./claims.ts";
 import { type Client, type Context, contextOf, Endpoint, type Group, type Resource } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
@@ -19,12 +20,13 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
     const resource = changeable(fabric, client, args.resource, args.client, [...args.allow, ...args.deny]);
     if (args.allow.length + args.deny.length === 0) fail("INVALID_ARGS", "no privilege was named");
     const group = groupOf(fabric, args.client);
-    const known = Object.keys(resource.access.entry(args.client).states).length > 0;
-    if (!known && resource.access.size >= contextOf(client).quota.grants) {
-      fail("NO_RESOURCES", `the resource has its quota of ${contextOf(client).quota.grants} clients`);
+    if (resource.owner === undefined) fail("UNAVAILABLE", "its creator is gone");
+    const { id, grants, quota } = contextOf(resource.owner);
+    if (!resource.access.has(args.client) && grants >= quota.grants) {
+      fail("NO_RESOURCES", `context ${id} has its quota of ${quota.grants} entries in access lists`);
     }
     if (group !== undefined) checkAssign(fabric, contextOf(client), group);
-    resource.access.set(args.client, args.allow, args.deny);
+    changeAccess(resource, (access) => access.set(args.client, args.allow, args.deny));
     accessChanged(fabric, resource, args.client);
     return {};
   },
@@ -32,7 +34,7 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
   revoke: (fabric, client, args) => {
     const resource = changeable(fabric, client, args.resource, args.client, args.privileges);
     if (args.privileges.length === 0) fail("INVALID_ARGS", "no privilege was named");
-    if (!resource.access.unset(args.client, args.privileges)) {
+    if (!changeAccess(resource, (access) => access.unset(args.client, args.privileges))) {
       if (fabric.wasDone(args)) return {};
       fail("INVALID_ARGS", "that client has no entry");
     }
@@ -42,7 +44,7 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
 
   revoke_all: (fabric, client, args) => {
     const resource = changeable(fabric, client, args.resource, args.client, []);
-    if (!resource.access.remove(args.client)) {
+    if (!changeAccess(resource, (access) => access.remove(args.client))) {
       if (fabric.wasDone(args)) return {};
       fail("INVALID_ARGS", "that client has no entry");
     }
@@ -60,6 +62,14 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
     return decide(fabric, args.client, resource, args.privilege);
   },
 };
+
+/** Changes the access list of a resource, and counts what its owner's context has in such lists. */
+export function changeAccess<T>({ access, owner }: Resource, change: (access: AccessList) => T): T {
+  const before = access.size;
+  const result = change(access);
+  if (owner !== undefined) contextOf(owner).grants += access.size - before;
+  return result;
+}
 
 /** Who may do what with a resource has changed for a client. */
 export function accessChanged(fabric: FabricState, resource: Resource, client: Handle): void {

@@ -17,7 +17,7 @@ import { endLane, recheckLanes } from "./lanes.ts";
 import { clientSurvivor, expectNoMore, slotSurvivor } from "./recovery.ts";
 import { fail } from "./refusal.ts";
 import { detach } from "./regions.ts";
-import { destroy } from "./resources.ts";
+import { destroyAll } from "./resources.ts";
 import { demandReading } from "./rights.ts";
 
 /** So many questions of one client may be unanswered. */
@@ -117,7 +117,7 @@ export function removeClient(fabric: FabricState, client: Client): void {
   for (const [region, count] of [...client.attachments]) detach(fabric, client, region, count);
   // Groups last: who sent to what goes with them is told that it is gone, not that he may not.
   const groups = Map.groupBy(client.resources, (resource) => resource instanceof Group);
-  for (const resource of [...groups.get(false) ?? [], ...groups.get(true) ?? []]) destroy(fabric, resource);
+  destroyAll(fabric, [...groups.get(false) ?? [], ...groups.get(true) ?? []]);
   for (const number of client.peers) {
     const peer = fabric.clients.get(number);
     if (peer?.peers.delete(client.number)) fabric.notify(peer, "peer_gone", { peer: client.number });

@@ -30,7 +30,7 @@ export interface Identity {
 export class Context {
   /** Its processes. */
   readonly clients: Set<Client> = new Set();
-  /** Its groups in the order joined. */
+  /** Its groups: it leaves them when it goes. */
   readonly groups: Set<Group> = new Set();
   /** What it may hold. */
   quota: Quota;
@@ -44,6 +44,8 @@ export class Context {
   attachments = 0;
   /** How many names they have. */
   names = 0;
+  /** How many entries the access lists of those resources have. */
+  grants = 0;
 
   /**
    * @param id Its id.

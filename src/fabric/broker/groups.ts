@@ -69,7 +69,7 @@ export function joinGroup(fabric: FabricState, group: Group, member: GroupMember
 function leaveGroup(fabric: FabricState, group: Group, context: ContextId): void {
   group.members.delete(context);
   fabric.contexts.get(context)?.groups.delete(group);
-  recheckLanesFrom(fabric, context);
+  recheckLanesFrom(fabric, [context], [group]);
 }
 
 /** Tells a group's owner what a later broker must know. The public group has none: its members know it themselves. */

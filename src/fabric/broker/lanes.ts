@@ -16,7 +16,7 @@ import {
 import type { Share } from "../medium.ts";
 import { befriend } from "./bells.ts";
 import { laneClaim } from "./claims.ts";
-import { type Context, contextOf, type Endpoint, type Lane } from "./entities.ts";
+import { type Context, contextOf, type Endpoint, type Group, type Lane } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 import { demand, demandReading, permits } from "./rights.ts";
@@ -136,9 +136,14 @@ export function recheckLanes(fabric: FabricState, lanes: Iterable<Lane>): void {
   }
 }
 
-/** Closes those lanes out of a context that are not allowed any more. */
-export function recheckLanesFrom(fabric: FabricState, context: ContextId): void {
-  for (const client of fabric.contexts.get(context)?.clients ?? []) recheckLanes(fabric, client.outgoing);
+/** Closes those lanes out of contexts that are not allowed any more, now that these are not in these groups. */
+export function recheckLanesFrom(fabric: FabricState, contexts: Iterable<ContextId>, groups: Iterable<Group>): void {
+  const left = new Set(Array.from(groups, ({ handle }) => formatHandle(handle)));
+  for (const context of contexts) {
+    for (const client of fabric.contexts.get(context)?.clients ?? []) {
+      recheckLanes(fabric, [...client.outgoing].filter(({ destination }) => destination.access.mentions(left)));
+    }
+  }
 }
 
 function checkSource(fabric: FabricState, context: Context, source: Handle): void {

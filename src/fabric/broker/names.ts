@@ -8,7 +8,7 @@ import { formatHandle, HOST_CONTEXT, isInvalidHandle } from "../../handle.ts";
 import { nameEntry } from "../name_table.ts";
 import { PAGE_LENGTH } from "../protocol.ts";
 import { nameClaim, numberTicket } from "./claims.ts";
-import { contextOf, type Resource } from "./entities.ts";
+import { type Client, contextOf, type Resource } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 
@@ -60,9 +60,7 @@ export const nameHandlers: Handlers<"register" | "lookup" | "unregister" | "list
   list: (fabric, _client, args) => fabric.names.page(args.prefix, args.after, PAGE_LENGTH),
 
   watch_names: (fabric, client, args) => {
-    if (client.watches.size >= contextOf(client).quota.watches) {
-      fail("NO_RESOURCES", `this process has its quota of ${contextOf(client).quota.watches} name watches`);
-    }
+    demandRoomForWatch(client);
     client.watches.set(args.watch, { prefix: args.prefix, exact: args.exact });
     fabric.watching.add(client);
     const matches = args.exact ? fabric.names.only(args.prefix) : fabric.names.all(args.prefix);
@@ -110,6 +108,19 @@ export function announcedName(fabric: FabricState, name: string, resource: Resou
   }
   addName(fabric, name, resource, serial);
   return true;
+}
+
+/** A watch holds as much memory as a name does, so that a context has room for as many. */
+function demandRoomForWatch(client: Client): void {
+  const { id, quota, clients } = contextOf(client);
+  if (client.watches.size >= quota.watches) {
+    fail("NO_RESOURCES", `this process has its quota of ${quota.watches} name watches`);
+  }
+  let watches = 0;
+  for (const other of clients) watches += other.watches.size;
+  if (watches >= quota.names) {
+    fail("NO_RESOURCES", `context ${id} has as many name watches as its quota of ${quota.names} names`);
+  }
 }
 
 function keepName(fabric: FabricState, resource: Resource, name: string, present: boolean): void {

@@ -9,6 +9,7 @@ import { type PrivilegeName, validPrivileges } from "../../privilege.ts";
 import type { Share } from "../medium.ts";
 import type { Requests } from "../protocol.ts";
 import { DEFAULT_QUOTA } from "../quota.ts";
+import { changeAccess } from "./access.ts";
 import {
   attachmentClaim,
   type Claim,
@@ -88,19 +89,17 @@ export const recoveryHandlers: Handlers<
     const { type, handle } = args;
     const tickets = [...args.tickets];
     const believes = (claim: Claim, ticket: string | null) => fabric.believes(client, claim, ticket);
-    let room = roomFor(context, "grants", resource.access.size);
     for (const { client: other, states } of args.grants) {
       const ticket = tickets.shift() ?? null;
-      if (room-- <= 0) continue;
-      const set = Object.entries(states) as [PrivilegeName, string][];
-      const valid = set.filter(([privilege]) => validPrivileges[type].includes(privilege));
+      if (roomFor(context, "grants", context.grants) === 0) continue;
       // What denies needs no proof.
       const mayAllow = other.resource === 0 || believes(grantClaim(type, handle, other), ticket);
-      resource.access.set(
-        other,
-        valid.filter(([, state]) => mayAllow && state === "ALLOW").map(([privilege]) => privilege),
-        valid.filter(([, state]) => state === "DENY").map(([privilege]) => privilege),
+      const set = Object.entries(states) as [PrivilegeName, string][];
+      const valid = set.filter(([privilege, state]) =>
+        validPrivileges[type].includes(privilege) && (mayAllow || state === "DENY")
       );
+      const those = (state: string) => valid.filter(([, it]) => it === state).map(([privilege]) => privilege);
+      changeAccess(resource, (access) => access.set(other, those("ALLOW"), those("DENY")));
     }
     const refused = args.names.filter((name) => {
       const { serial, ticket } = splitTicket(tickets.shift() ?? null);

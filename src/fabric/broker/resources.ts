@@ -5,7 +5,7 @@
  */
 
 import { formatHandle, handlesEqual } from "../../handle.ts";
-import { accessChanged } from "./access.ts";
+import { accessChanged, changeAccess } from "./access.ts";
 import {
   type Client,
   type Context,
@@ -66,13 +66,25 @@ export function grantDefaults(fabric: FabricState, resource: Resource): void {
   for (
     const { client = PUBLIC_GROUP, privilege } of fabric.policy?.grantsFor(resource.type, resource.ownerContext) ?? []
   ) {
-    resource.access.set(client, [privilege], []);
+    changeAccess(resource, (access) => access.set(client, [privilege], []));
     accessChanged(fabric, resource, client);
   }
 }
 
 /** Ends a resource, and all that hangs on it. */
 export function destroy(fabric: FabricState, resource: Resource): void {
+  destroyAll(fabric, [resource]);
+}
+
+/** Ends resources, and all that hangs on them. */
+export function destroyAll(fabric: FabricState, resources: readonly Resource[]): void {
+  const groups = resources.filter((resource) => resource instanceof Group);
+  for (const resource of resources) end(fabric, resource);
+  // Each member's lanes are looked at once, however many of its groups went.
+  recheckLanesFrom(fabric, new Set(groups.flatMap(({ members }) => [...members.keys()])), groups);
+}
+
+function end(fabric: FabricState, resource: Resource): void {
   const { handle, type, owner } = resource;
   const users = new Set<Client>();
   for (const name of [...resource.names.keys()]) removeName(fabric, name, resource);
@@ -102,16 +114,14 @@ export function destroy(fabric: FabricState, resource: Resource): void {
       if (handlesEqual(lane.source, handle)) endLane(fabric, lane, "ended");
     }
   } else if (resource instanceof Group) {
-    for (const member of resource.members.keys()) {
-      const context = fabric.contexts.get(member);
-      context?.groups.delete(resource);
-      recheckLanesFrom(fabric, member);
-    }
+    for (const member of resource.members.keys()) fabric.contexts.get(member)?.groups.delete(resource);
   } else {
     for (const attached of resource.attachments.keys()) users.add(attached);
     if (resource.share !== undefined) fabric.spent.push(resource.share);
     resource.share = undefined;
   }
+  // Nobody new can attach to a region without its creator: who might have, does not matter any more.
+  changeAccess(resource, (access) => access.clear());
   resource.owner = undefined;
   // A region lives on in those attached to it; it only cannot be attached to any more.
   if (!(resource instanceof Region) || resource.attachments.size === 0) fabric.resources.remove(resource);

@@ -31,7 +31,8 @@ export function decide(
     return { code: "NO_ACCESS", decidedBy: null, via: "flags" };
   }
   const member = isContext && privilege === "ASSIGN_CLIENT" ? memberState(resource, client.context) : undefined;
-  const { state, client: decidedBy } = resource.access.decide(client, groupsOf(fabric, client), privilege, member);
+  const joined = (group: Handle) => isContext ? placeIn(fabric, group, client.context) : undefined;
+  const { state, client: decidedBy } = resource.access.decide(client, joined, privilege, member);
   if (decidedBy === undefined) return { code: "INVALID_PRIV", decidedBy: null, via: "nothing" };
   return {
     code: state === "ALLOW" ? "SUCCESS_ACCESS_GRANTED" : "NO_ACCESS",
@@ -79,13 +80,12 @@ export function demandReading({ unread, identity }: Client, asker: Client): void
   fail("NO_RESOURCES", `process ${identity.pid} is busy: ${unread} packets wait for it; try again later`);
 }
 
-function groupsOf(fabric: FabricState, client: Handle): Handle[] {
-  if (client.resource !== 0) return [];
-  const context = fabric.contexts.get(client.context);
+/** When a context joined a group, among its groups; `undefined` if it is not in it. */
+function placeIn(fabric: FabricState, handle: Handle, context: ContextId): number | undefined {
+  const group = fabric.resources.group(handle);
+  if (fabric.contexts.has(context)) return group?.members.get(context)?.order;
   // Who is not there yet will be in the public group when it comes.
-  const groups = [...context?.groups ?? [fabric.publicGroup]];
-  const order = (group: Group) => group.members.get(client.context)?.order ?? 0;
-  return groups.sort((a, b) => order(a) - order(b)).map((group) => group.handle);
+  return group === fabric.publicGroup ? 0 : undefined;
 }
 
 /** A member has ASSIGN_CLIENT or is denied it, as whoever added it said. */

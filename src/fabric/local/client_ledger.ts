@@ -49,10 +49,11 @@ export class ClientLedger {
     const length = readAt(this.#fd, bytes, 0);
     const view = new DataView(bytes.buffer);
     const entries: LedgerEntry[] = [];
+    const seen: SeenProcesses = new Map();
     for (let at = 0; at + RECORD_SIZE <= length; at += RECORD_SIZE) {
       const client = view.getUint32(at, true);
       const entry = { client, pid: view.getUint32(at + 4, true), started: view.getBigUint64(at + 8, true) };
-      if (client !== 0 && isSameProcess(entry)) entries.push(entry);
+      if (client !== 0 && isSameProcess(entry, seen)) entries.push(entry);
     }
     for (const entry of entries) {
       this.#missing.add(entry.client);
@@ -118,13 +119,26 @@ export class ClientLedger {
   }
 }
 
-/** Whether the process of an entry still lives. Where that cannot be seen now, it is waited for. */
-export function isSameProcess({ pid, started }: LedgerEntry): boolean {
+/** When processes began, as seen in one look at all of them; "unseen" where that could not be seen. */
+export type SeenProcesses = Map<number, bigint | undefined | "unseen">;
+
+/**
+ * Whether the process of an entry still lives. Where that cannot be seen now, it is waited for.
+ *
+ * @param seen What this look at all entries has seen: one process may have many of them, and is looked at once.
+ */
+export function isSameProcess({ pid, started }: LedgerEntry, seen: SeenProcesses = new Map()): boolean {
+  if (!seen.has(pid)) seen.set(pid, look(pid));
+  const start = seen.get(pid);
+  return start === "unseen" || start === started;
+}
+
+function look(pid: number): bigint | undefined | "unseen" {
   try {
-    return processStart(pid) === started;
+    return processStart(pid);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    return true;
+    return "unseen";
   }
 }
 

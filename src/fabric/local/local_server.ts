@@ -31,7 +31,7 @@ import { type Message, requestId, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { Callers, originOf } from "./callers.ts";
-import { type ClientLedger, isSameProcess } from "./client_ledger.ts";
+import { type ClientLedger, isSameProcess, type SeenProcesses } from "./client_ledger.ts";
 import { isReserved } from "./descriptor_reserve.ts";
 import { HmacTickets } from "./hmac_tickets.ts";
 import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
@@ -103,7 +103,7 @@ export class LocalServer {
   readonly #audit: AuditLog | undefined;
   #policy: Policy | undefined;
   /** Whether each survivor that is expected still lives. */
-  readonly #isLiving = new Map<string, () => boolean>();
+  readonly #isLiving = new Map<string, (seen: SeenProcesses) => boolean>();
   readonly #listeners = new Map<number, Listener>();
   readonly #doors = new Map<number, Door>();
   readonly #byClient = new Map<Client, Door>();
@@ -141,7 +141,7 @@ export class LocalServer {
         this.#isLiving.set(slotSurvivor(slot), () => this.#roster!.isLiving(slot));
       }
       for (const entry of this.#ledger?.readSurvivors() ?? []) {
-        this.#isLiving.set(clientSurvivor(entry.client), () => isSameProcess(entry));
+        this.#isLiving.set(clientSurvivor(entry.client), (seen) => isSameProcess(entry, seen));
       }
       this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
         pid: Deno.pid,
@@ -505,13 +505,16 @@ export class LocalServer {
       for (const fd of this.#listeners.keys()) this.#epoll.modify(fd, EpollEvent.IN);
     }
     if (!this.#broker.recovering) return;
-    // Time in which this process was stopped is not time that they had.
+    // However much there is to do meanwhile: a look at each of them takes long.
     const now = performance.now();
+    if (now - this.#patrolled < PATROL) return;
+    // Time in which this process was stopped is not time that they had.
     this.#recoveryTime += Math.min(now - this.#patrolled, 5 * PATROL);
     this.#patrolled = now;
     if (this.#recoveryTime > RECOVERY_TIME) this.#deliver(this.#broker.endRecovery());
+    const seen: SeenProcesses = new Map();
     for (const survivor of [...this.#broker.survivors]) {
-      if (!this.#isLiving.get(survivor)!()) this.#deliver(this.#broker.survivorGone(survivor));
+      if (!this.#isLiving.get(survivor)!(seen)) this.#deliver(this.#broker.survivorGone(survivor));
     }
     if (!this.#broker.recovering) this.#ledger?.forgetMissing();
     this.#closeLeaving();
