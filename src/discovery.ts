@@ -6,7 +6,7 @@
 
 import { VmciError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
-import { type Handle, isHandle } from "./handle.ts";
+import { type Handle, handlesEqual, isHandle } from "./handle.ts";
 import type { WaitOptions } from "./lane/waiters.ts";
 import type { ResourceTypeName } from "./privilege.ts";
 import { nameFault } from "./fabric/protocol.ts";
@@ -30,30 +30,47 @@ export interface NameChange extends DiscoveredName {
 
 /** One watch: what is there, as far as the broker has said. */
 class NameWatch {
+  readonly operation: string;
   readonly prefix: string;
   readonly exact: boolean;
   readonly present = new Map<string, DiscoveredName>();
+  /** Nobody can say any more what is there. */
+  readonly fail: (error: VmciError) => void;
   readonly #tell: (change: NameChange) => void;
-  /** While a new broker tells again what is there: what it has told so far. */
+  /** While the broker tells again what is there: what it has told so far. */
   #confirmed: Set<string> | undefined;
 
-  constructor(prefix: string, exact: boolean, tell: (change: NameChange) => void) {
+  constructor(
+    operation: string,
+    prefix: string,
+    exact: boolean,
+    tell: (change: NameChange) => void,
+    fail: (error: VmciError) => void,
+  ) {
+    this.operation = operation;
     this.prefix = prefix;
     this.exact = exact;
     this.#tell = tell;
+    this.fail = fail;
   }
 
   apply(change: "added" | "removed", entries: readonly DiscoveredName[]): void {
     for (const entry of entries) {
       if (change === "added") this.#confirmed?.add(entry.name);
-      if (this.present.has(entry.name) === (change === "added")) continue;
-      if (change === "added") this.present.set(entry.name, entry);
-      else this.present.delete(entry.name);
+      const known = this.present.get(entry.name);
+      // Where something was missed it may stand for something else now.
+      const same = known !== undefined && handlesEqual(known.handle, entry.handle);
+      if (known !== undefined && (change === "removed" || !same)) {
+        this.present.delete(entry.name);
+        this.#tell({ change: "removed", ...known });
+      }
+      if (change === "removed" || same) continue;
+      this.present.set(entry.name, entry);
       this.#tell({ change, ...entry });
     }
   }
 
-  /** There is a new broker. */
+  /** The broker is about to tell again what is there. */
   begin(): void {
     this.#confirmed = new Set();
   }
@@ -87,15 +104,24 @@ export class Discovery {
   readonly #session: Session;
   readonly #watches = new Map<number, NameWatch>();
   #watchNumber = 0;
+  /** How often changes were missed, or a new broker came meanwhile, since what is there was looked at. */
+  #missed = 0;
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session) {
     this.#session = session;
     session.on("name", ({ watch, change, entries }) => this.#watches.get(watch)?.apply(change, entries));
+    session.on("names_missed", () => {
+      // Not while what the broker said is handled: what it says meanwhile has its place between the pages of a list.
+      if (this.#missed++ === 0) queueMicrotask(() => this.#lookAgain());
+    });
     session.on("settled", () => {
+      // Some of what the broker told may have been missed.
+      if (this.#missed > 0) return;
       for (const watch of this.#watches.values()) watch.settle();
     });
     session.onAnnounce(() => {
+      if (this.#missed > 0) this.#missed++;
       for (const [number, watch] of this.#watches) {
         watch.begin();
         const { prefix, exact } = watch;
@@ -197,14 +223,7 @@ export class Discovery {
   list(prefix: string = ""): DiscoveredName[] {
     const operation = "discovery.list";
     assertName(operation, prefix);
-    const names: DiscoveredName[] = [];
-    for (let after: string | null = null;;) {
-      const { entries, more }: { entries: DiscoveredName[]; more: boolean } =
-        this.#session.request({ operation }, "list", { prefix, after }).result;
-      names.push(...entries);
-      if (!more) return names;
-      after = entries.at(-1)!.name;
-    }
+    return [...this.#pages(operation, prefix)].flat();
   }
 
   /**
@@ -229,10 +248,14 @@ export class Discovery {
   async wait(name: string, options?: WaitOptions): Promise<Handle> {
     const operation = "discovery.wait";
     assertName(operation, name);
-    const watch = new NameWatch(name, true, () => {});
-    const number = this.#start(operation, watch);
+    let failure: VmciError | undefined;
+    const watch = new NameWatch(operation, name, true, () => {}, (error) => failure = error);
+    const number = this.#start(watch);
     try {
-      const look = () => watch.present.get(name)?.handle;
+      const look = () => {
+        if (failure !== undefined) throw failure;
+        return watch.present.get(name)?.handle;
+      };
       return Object.freeze(await this.#session.wait({ operation }, look, options));
     } finally {
       this.#stop(number);
@@ -240,12 +263,14 @@ export class Discovery {
   }
 
   /**
-   * Names that begin with a prefix as they come and go: first those that are there, as `added`.
+   * Names that begin with a prefix as they come and go: first those that are there, as `added`. While this program is
+   * busy only so many changes are kept for it; of more it is told how what there is differs from what it knew.
    *
    * @param prefix How they begin; without it, all names.
    * @param options `signal` ends the iteration with its reason.
    * @returns The changes; leaving the loop ends the watch.
-   * @throws {VmciError} NO_RESOURCES when too many changes were not read, or this program has its quota of watches.
+   * @throws {VmciError} NO_RESOURCES when too many changes were not read, or this program has its quota of watches;
+   * UNAVAILABLE when changes were missed and the broker does not answer what there is now.
    *
    * @example
    * ```ts
@@ -265,16 +290,65 @@ export class Discovery {
     const operation = "discovery.watch";
     assertName(operation, prefix);
     const queue = new EventQueue<NameChange>(this.#session, operation);
-    const watch = new NameWatch(prefix, false, (change) => queue.push(change));
-    const number = this.#start(operation, watch);
+    const watch = new NameWatch(
+      operation,
+      prefix,
+      false,
+      (change) => queue.push(change),
+      (error) => queue.fail(error),
+    );
+    const number = this.#start(watch);
     return queue.read(options, () => this.#stop(number));
   }
 
-  #start(operation: string, watch: NameWatch): number {
+  /** The names that begin with a prefix, as the broker lists them. */
+  *#pages(operation: string, prefix: string): Iterable<DiscoveredName[]> {
+    for (let after: string | null = null;;) {
+      const { entries, more }: { entries: DiscoveredName[]; more: boolean } =
+        this.#session.request({ operation }, "list", { prefix, after }).result;
+      yield entries;
+      if (!more) return;
+      after = entries.at(-1)!.name;
+    }
+  }
+
+  /** Changes were missed: each watch is told how what is there differs from what it knows. */
+  #lookAgain(): void {
+    if (this.#session.closed) return;
+    try {
+      for (let heard = 0; heard < this.#missed;) {
+        heard = this.#missed;
+        for (const watch of [...this.#watches.values()]) this.#lookFor(watch);
+      }
+    } catch (error) {
+      if (!(error instanceof VmciError)) throw error;
+      for (const { operation, fail } of this.#watches.values()) {
+        const reason = `changes were missed, and what is there could not be asked: ${error.reason}`;
+        fail(new VmciError(error.code, { operation, reason, cause: error }));
+      }
+    } finally {
+      this.#missed = 0;
+    }
+    // Who waits for a name looks for it.
+    this.#session.self.nudge();
+  }
+
+  #lookFor(watch: NameWatch): void {
+    const { operation, prefix, exact } = watch;
+    watch.begin();
+    for (const entries of this.#pages(operation, prefix)) {
+      watch.apply("added", exact ? entries.filter(({ name }) => name === prefix) : entries);
+      // The name itself is the first of those that begin with it.
+      if (exact) break;
+    }
+    watch.settle();
+  }
+
+  #start(watch: NameWatch): number {
     const number = this.#watchNumber++;
     this.#watches.set(number, watch);
     try {
-      const { prefix, exact } = watch;
+      const { operation, prefix, exact } = watch;
       this.#session.request({ operation }, "watch_names", { watch: number, prefix, exact });
     } catch (error) {
       this.#watches.delete(number);

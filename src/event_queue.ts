@@ -19,6 +19,7 @@ export class EventQueue<T> {
   readonly #operation: string;
   readonly #items: T[] = [];
   #dropped = 0;
+  #failure: VmciError | undefined;
 
   constructor(session: Session, operation: string) {
     this.#session = session;
@@ -29,6 +30,12 @@ export class EventQueue<T> {
   push(item: T): void {
     if (this.#items.length < MOST) this.#items.push(item);
     else this.#dropped++;
+    this.#session.self.nudge();
+  }
+
+  /** There is nothing more to be put in: once all items are read, reading fails. */
+  fail(error: VmciError): void {
+    this.#failure = error;
     this.#session.self.nudge();
   }
 
@@ -71,7 +78,11 @@ export class EventQueue<T> {
 
   #shift(): T | undefined {
     const item = this.#items.shift();
-    if (item !== undefined || this.#dropped === 0) return item;
+    if (item !== undefined) return item;
+    if (this.#dropped === 0) {
+      if (this.#failure !== undefined) throw this.#failure;
+      return undefined;
+    }
     const dropped = this.#dropped;
     this.#dropped = 0;
     throw new VmciError("NO_RESOURCES", {

@@ -84,10 +84,12 @@ export class SharedMemory {
       // He may have looked before the last change, and that was made before this was heard.
       session.peer(peer)?.nudge();
     });
-    session.on("region_peer", ({ handle, context, attached }) => {
+    session.on("region_peer", ({ handle, context, attached, times = 1 }) => {
       const peers = this.#peers.get(formatHandle(handle));
-      if (attached) peers?.push(context);
-      else if (peers?.includes(context)) peers.splice(peers.indexOf(context), 1);
+      for (let time = 0; time < times; time++) {
+        if (attached) peers?.push(context);
+        else if (peers?.includes(context)) peers.splice(peers.indexOf(context), 1);
+      }
     });
     session.on("region_peers", ({ handle, contexts }) => this.#peersAre(handle, contexts));
     session.on("resource_gone", ({ type, handle }) => {

@@ -96,8 +96,10 @@ export class Vmci implements Disposable, AsyncDisposable {
       // Regions are the facet's, which knows whether it was told before.
       if (type !== "SHAREDMEM") emit({ type: "resource-gone", resource: type, handle });
     });
-    session.on("region_peer", ({ handle, context, attached }) => {
-      emit({ type: attached ? "peer-attached" : "peer-detached", handle, context });
+    session.on("region_peer", ({ handle, context, attached, times = 1 }) => {
+      for (let time = 0; time < times; time++) {
+        emit({ type: attached ? "peer-attached" : "peer-detached", handle, context });
+      }
     });
   }
 

@@ -80,14 +80,73 @@ Deno.test("notice queue: of what is to be kept the last word counts, in its plac
   const member = (present: boolean) => ({ notice: "keep_member", handle, member: { context: 17 }, present });
   const peers = (...contexts: number[]) => ({ notice: "region_peers", handle, contexts });
   const other = { notice: "peer_gone", peer: 3 };
-  const pairs = [[grant({ DG_SEND: "ALLOW" }), grant({})], [named(true), named(false)], [member(true), member(false)], [
-    peers(16),
-    peers(),
+  const watcher = { notice: "watcher", handle, peer: 4 };
+  const pairs = [[grant({ DG_SEND: "ALLOW" }), grant({})], [member(true), member(false)], [peers(16), peers()], [
+    watcher,
+    watcher,
   ]] as const;
   for (const [older, newer] of pairs) assertEquals(left(queueOf(older, other, newer)), [other, newer]);
+  // What a name was given and taken again, or the other way round, is as it was.
+  for (const present of [true, false]) {
+    assertEquals(left(queueOf(named(present), other, named(!present))), [other]);
+    assertEquals(left(queueOf(named(present), named(!present), other, named(present))), [other, named(present)]);
+  }
   // One that was sent already is not taken back.
   const queue = queueOf(named(true));
   queue.shift();
   queue.push({ message: named(false), descriptors: [], notify: true });
   assertEquals(left(queue), [named(false)]);
+});
+
+Deno.test("notice queue: however two of one context come and go, one packet says how many came and one how many went", () => {
+  const cycle = [peer(true), peer(true), peer(false), peer(false)];
+  const cycles = Array.from({ length: 1000 }, () => cycle).flat();
+  assertEquals(left(queueOf(...cycles)), []);
+  assertEquals(left(queueOf(...cycles, peer(true))), [peer(true)]);
+  const twice = (attached: boolean) => ({ ...peer(attached), times: 2 });
+  // Two that were there go, and two others come and go in their place.
+  assertEquals(left(queueOf(peer(false), peer(false), ...cycles, peer(true), peer(true))), [twice(false), twice(true)]);
+  assertEquals(left(queueOf(peer(true), peer(false), peer(false), peer(true))), [peer(false), peer(true)]);
+  // Who is attached is said once more: what was said before is not taken back by what comes after.
+  const peers = { notice: "region_peers", handle, contexts: [16] };
+  assertEquals(left(queueOf(peer(true), peers, peer(false))), [peer(true), peers, peer(false)]);
+});
+
+Deno.test("notice queue: of names that come and go so many wait, and in place of more that they were missed", () => {
+  const missed = { notice: "names_missed" };
+  const other = { notice: "peer_gone", peer: 3 };
+  let named = 0;
+  const names = (count: number) => Array.from({ length: count }, () => name("added", `${named++}`));
+  const few = names(1024);
+  assertEquals(left(queueOf(...few)), few);
+  assertEquals(left(queueOf(other, ...names(1024), other, ...names(5000), other)), [other, missed, other, other]);
+  assertEquals(left(queueOf(name("removed", "a"), ...names(1024), name("added", "a", "b"))), [missed]);
+  for (const change of ["removed", "added"]) {
+    const again = Array.from({ length: 1000 }, () => [name("removed", "a"), name("added", "a")]).flat();
+    const all = change === "added" ? again : [...again, name("removed", "a")];
+    assertEquals(left(queueOf(...all)), all.slice(0, change === "added" ? 2 : 1));
+  }
+  // Once that is told, what comes then is told again.
+  const queue = queueOf(...names(1025));
+  const push = (message: Message) => queue.push({ message, descriptors: [], notify: true });
+  push(name("added", "b"));
+  assertEquals([queue.first()?.message, queue.length], [missed, 1]);
+  queue.shift();
+  push(name("removed", "b"));
+  assertEquals(left(queue), [name("removed", "b")]);
+});
+
+Deno.test("notice queue: what others cause counts for nothing against who does not read", () => {
+  const caused = [{ notice: "ping", client: 1, token: 2 }, context("added"), {
+    notice: "keep_member",
+    handle,
+    member: {},
+  }];
+  const queue = queueOf(...caused, reply, name("added", "a"), name("added", "b", "c"), peer(true), peer(false, 17));
+  assertEquals([queue.length, queue.caused], [8, 4]);
+  for (const peer of [1, 2]) queue.push({ message: { notice: "peer_gone", peer }, descriptors: [], notify: true });
+  for (let i = 0; i < 1025; i++) queue.push({ message: name("added", `${i}`), descriptors: [], notify: true });
+  assertEquals([queue.length, queue.caused], [9, 4]);
+  while (queue.length > 0) queue.shift();
+  assertEquals(queue.caused, 0);
 });

@@ -245,6 +245,8 @@ export interface Notices {
   keep_member: { handle: Handle; member: GroupMember; present: boolean; ticket: string };
   /** Watched names came or went. */
   name: { watch: number; change: "added" | "removed"; entries: NameEntry[] };
+  /** More watched names came or went than were kept for you: list what there is. */
+  names_missed: Record<never, never>;
   /** Everybody who lived under the broker before has announced, or will not. To subscribers: the contexts there are. */
   settled: { contexts: number[] };
   /** A context is new. */
@@ -253,8 +255,8 @@ export interface Notices {
   context_removed: { context: number };
   /** A resource you use is gone. */
   resource_gone: { type: ResourceTypeName; handle: Handle };
-  /** Somebody attached to or detached from a region of yours. */
-  region_peer: { handle: Handle; context: number; attached: boolean };
+  /** Somebody attached to or detached from a region of yours; so many times, unless once. */
+  region_peer: { handle: Handle; context: number; attached: boolean; times?: number };
   /** Who else is attached to a region of yours, under a new broker: the context of each process. */
   region_peers: { handle: Handle; contexts: number[] };
   /** Answers a ping. */

@@ -5,7 +5,8 @@ import { closeDescriptor } from "../../ffi/descriptor.ts";
 import { errno, libc, SystemError } from "../../ffi/libc.ts";
 import { addSeals, createMemfd, Seal } from "../../ffi/memfd.ts";
 import { connectSeqpacket, PacketSocket, waitReadable } from "../../ffi/unix_socket.ts";
-import { contextHandle, openVmci } from "../../mod.ts";
+import { contextHandle, handlesEqual, openVmci, ResultCode } from "../../mod.ts";
+import type { Message } from "../../src/fabric/protocol.ts";
 import { House } from "../support/house.ts";
 import { RawClient } from "../support/raw_client.ts";
 import { attack, HonestPair } from "./hostile_support/hostile_clients.ts";
@@ -178,6 +179,128 @@ Deno.test("hostile clients: one that floods a busy process with questions does n
     // What is done again and again is counted, and hides nothing else.
     const pings = house.entries().filter(({ op, event }) => op === "ping" && event === "denied").length;
     assert(refused < 1000 || pings < 1100, `${pings} lines of ${refused} refusals`);
+  });
+});
+
+Deno.test("hostile clients: one that names thousands of things does not have a busy process dropped that watches", async () => {
+  await withstands(async (house, { host, to, region }) => {
+    using raw = new RawClient(house.socket(17));
+    raw.hello();
+    const mine = raw.ask("create_endpoint", { resource: null, wellKnown: false }).result.handle;
+    const register = (name: string, handle = mine) =>
+      assertEquals(raw.ask("register", { name, handle }).error, undefined);
+    const unregister = (name: string) => assertEquals(raw.ask("unregister", { name }).error, undefined);
+    const other = raw.ask("create_endpoint", { resource: null, wellKnown: false }).result.handle;
+    for (const name of ["goes", "changes", "stays"]) register(name);
+
+    const seen = new Map<string, number>();
+    const changes = host.discovery.watch();
+    const wanted = host.discovery.wait("name 5999", { timeout: 60_000 });
+    const until = async (count: number) => {
+      while (seen.size !== count) {
+        const { name, change, handle } = (await changes.next()).value!;
+        assertEquals(seen.get(name), change === "added" ? undefined : handle.resource, name);
+        if (change === "added") seen.set(name, handle.resource);
+        else seen.delete(name);
+      }
+      assertEquals(seen, new Map(host.discovery.list().map(({ name, handle }) => [name, handle.resource])));
+    };
+    await until(6);
+    // The one who watches does not turn meanwhile: this thread is its own.
+    unregister("goes");
+    unregister("changes");
+    register("changes", other);
+    for (let i = 0; i < 6000; i++) register(`name ${i}`);
+    await until(6005);
+    assertEquals(await wanted, mine);
+    for (let i = 0; i < 6000; i++) {
+      unregister("stays");
+      register("stays");
+    }
+    for (let i = 0; i < 6000; i++) unregister(`name ${i}`);
+    await until(5);
+    // And then each change is told again.
+    unregister("stays");
+    await until(4);
+    await changes.return?.();
+    assertEquals([host.discovery.lookup("honest"), host.discovery.lookup("honest region")], [to.handle, region.handle]);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
+  });
+});
+
+Deno.test("hostile clients: two that attach, watch and leave again and again do not have a busy process dropped", async () => {
+  await withstands(async (house, { host, to }) => {
+    const [shared, mark] = [host.sharedMemory.create(4096), host.sharedMemory.create(1)];
+    for (const { handle } of [shared, mark]) {
+      host.access.addClientPrivileges(handle, contextHandle(17), { allow: ["SM_ATTACH"] });
+    }
+    const events = host.events();
+    const { handle } = shared;
+    using first = new RawClient(house.socket(17));
+    using second = new RawClient(house.socket(17));
+    const each = (op: string) => {
+      for (const raw of [first, second]) {
+        const { error, descriptors } = raw.ask(op, { handle });
+        assertEquals(error, undefined);
+        descriptors.forEach(closeDescriptor);
+      }
+    };
+    first.hello();
+    second.hello();
+    // Each has a bell with who is busy: nothing more needs to be asked for them.
+    each("attach");
+    each("watch_region");
+    for (let cycle = 0; cycle < 3000; cycle++) {
+      each("detach");
+      each("attach");
+      each("watch_region");
+    }
+    each("detach");
+    first.ask("attach", { handle: mark.handle }).descriptors.forEach(closeDescriptor);
+    let [attached, told] = [0, 0];
+    for await (const event of events) {
+      assert(event.type === "peer-attached" || event.type === "peer-detached", event.type);
+      if (handlesEqual(event.handle, mark.handle)) break;
+      attached += event.type === "peer-attached" ? 1 : -1;
+      assert(attached >= 0 && ++told < 2000, `${attached} after ${told} events`);
+    }
+    assertEquals(attached, 0);
+    assertEquals([shared.detach(), mark.detach()], [ResultCode.SUCCESS_LAST_DETACH, ResultCode.SUCCESS]);
+    assertEquals(host.discovery.lookup("honest"), to.handle);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
+  });
+});
+
+Deno.test("hostile clients: thousands of lanes and attachments that end at once do not have a busy process dropped", async () => {
+  await withstands((house, { host, to }) => {
+    host.access.addClientPrivileges(to.handle, contextHandle(17), { allow: ["DG_SEND"] });
+    const shared = Array.from({ length: 600 }, () => host.sharedMemory.create(1));
+    for (const { handle } of shared) {
+      host.access.addClientPrivileges(handle, contextHandle(17), { allow: ["SM_ATTACH"] });
+    }
+    {
+      using many = new RawClient(house.socket(17));
+      many.hello();
+      const ask = (op: string, args: Message) => {
+        const { error, result, descriptors } = many.ask(op, args);
+        descriptors.forEach(closeDescriptor);
+        assertEquals(error, undefined);
+        // So far it reads.
+        to.tryReceive();
+        return result;
+      };
+      for (let lane = 0; lane < 4000; lane++) {
+        const source = ask("create_endpoint", { resource: null, wellKnown: false }).handle;
+        ask("open_lane", { source, destination: to.handle });
+      }
+      for (const { handle } of shared) ask("attach", { handle });
+    }
+    using raw = new RawClient(house.socket(17));
+    raw.hello();
+    assertEquals(raw.ask("query", { handle: shared[0]!.handle }).result.size, 1);
+    assertEquals(raw.ask("lookup", { name: "honest" }).result.handle, to.handle);
+    for (const region of shared) assertEquals(region.detach(), ResultCode.SUCCESS_LAST_DETACH);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
   });
 });
 

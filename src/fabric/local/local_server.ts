@@ -43,7 +43,7 @@ import { asVmciError } from "./system_failure.ts";
 /** Connections that may wait to be accepted. */
 const BACKLOG = 4096;
 
-/** Packets that may wait for a client that does not read; then it is dropped. */
+/** Packets that nothing else bounds may wait for a client that does not read; then it is dropped. */
 const MOST_PENDING = 4096;
 
 /** Descriptors that may wait for a client that does not read: those of as many bells as one request may need. */
@@ -404,13 +404,13 @@ export class LocalServer {
       if (door.pending.descriptors + descriptors.length > MOST_PENDING_DESCRIPTORS) {
         return this.#keepOut(door, message);
       }
-      if (door.pending.length >= MOST_PENDING) {
-        return this.#letGo(door, `it does not read: ${door.pending.length} packets wait for it`);
-      }
       const copies = duplicates(descriptors);
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
       door.client.unread = door.pending.length;
+      if (door.pending.caused > MOST_PENDING) {
+        return this.#letGo(door, `it does not read: ${MOST_PENDING} packets wait for it`);
+      }
       if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
     } catch (error) {
       this.#cannotSend(door, error);

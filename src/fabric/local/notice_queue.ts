@@ -1,12 +1,13 @@
 /**
  * What a client that does not read has not been told yet. A client may compute for minutes while others attach, detach
- * and name things: once much waits, what cancels or replaces something that it has not been told is not kept twice.
+ * and name things: once much waits, what cancels or replaces something that it has not been told is not kept twice, and
+ * of names that come and go no more than so many.
  *
  * @module
  */
 
 import { formatHandle, type Handle } from "../../handle.ts";
-import type { Message } from "../protocol.ts";
+import type { Message, NoticeName } from "../protocol.ts";
 
 /** One packet that waits. */
 export interface Waiting {
@@ -18,29 +19,61 @@ export interface Waiting {
   readonly notify: boolean;
 }
 
-/** What becomes of an older notice about the same thing when a newer one comes. */
-type Merge = (older: Message, newer: Message) => "both" | "newer" | "none";
-
+/** How a notice gets along with older ones. Each is named by what it is about. */
 interface Mergeable {
-  /** What it is about. */
+  /** The newer one about the same replaces the older one. */
   readonly about: string;
-  readonly merge: Merge;
-  /** What need not be told any more, by what that is about. */
+  /** But of these both are told, as one. */
+  readonly counted?: boolean;
+  /** What it undoes: where that was not told yet, neither is. */
+  readonly undoes?: string;
+  /** What need not be told any more. */
   readonly cancels?: string;
+}
+
+/** A packet in its place. */
+interface Placed {
+  readonly packet: Waiting;
+  /** What it is about, if it can be merged. */
+  readonly about: string | undefined;
 }
 
 /** So many packets are all told: a moment without memory or room costs a client nothing of what it is told. */
 const FEW = 64;
 
-/** The newer one says all that is to be known. */
-const replaces: Merge = () => "newer";
+/** So many packets about names; in place of more the client is told to look what there is. */
+const MOST_NAMES = 1024;
+
+/**
+ * What others cause, but never more of it than what the client has makes possible: it is merged here, or is told once of
+ * each lane, peer or resource, of which others can make no more while it does not read.
+ */
+const BOUNDED: ReadonlySet<unknown> = new Set<NoticeName>([
+  "name",
+  "names_missed",
+  "region_peer",
+  "region_peers",
+  "watcher",
+  "keep_name",
+  "lane_closed",
+  "peer_gone",
+  "resource_gone",
+  "destroyed",
+]);
 
 /** See the module's comment. */
 export class NoticeQueue {
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, Placed>();
   readonly #latest = new Map<string, number>();
+  /** Where packets about names wait. */
+  readonly #names = new Set<number>();
+  /** Where it waits that there were too many of them. */
+  #missed: number | undefined;
   #count = 0;
+  #caused = 0;
   #descriptors = 0;
+  /** How often it was said who is attached: what comes and goes after that is not merged with what did before. */
+  #attachedSaid = 0;
 
   /** How many descriptors wait. */
   get descriptors(): number {
@@ -52,92 +85,140 @@ export class NoticeQueue {
     return this.#waiting.size;
   }
 
-  /** Adds a packet. */
-  push(packet: Waiting): void {
-    const mergeable = this.length >= FEW && packet.descriptors.length === 0 ? mergeableOf(packet.message) : undefined;
-    if (mergeable !== undefined) {
-      const { about, merge, cancels } = mergeable;
-      if (cancels !== undefined) this.#drop(cancels);
-      const older = this.#waiting.get(this.#latest.get(about) ?? -1);
-      const kept = older === undefined ? "both" : merge(older.message, packet.message);
-      if (kept !== "both") this.#drop(about);
-      if (kept === "none") return;
-      this.#latest.set(about, this.#count);
-    }
-    this.#waiting.set(this.#count++, packet);
-    this.#descriptors += packet.descriptors.length;
+  /** How many of them nothing else bounds: as a rule the client caused them itself. */
+  get caused(): number {
+    return this.#caused;
   }
 
-  #drop(about: string): void {
+  /** Adds a packet. */
+  push(packet: Waiting): void {
+    const { notice } = packet.message;
+    // That some were missed says this too: it is not read yet, so what there is will be looked at later.
+    if (notice === "name" && this.#missed !== undefined) return;
+    if (notice === "region_peers") this.#attachedSaid++;
+    const mergeable = this.length >= FEW && packet.descriptors.length === 0
+      ? this.#mergeableOf(packet.message)
+      : undefined;
+    if (mergeable !== undefined && this.#isMerged(mergeable)) return;
+    const place = this.#count++;
+    if (mergeable !== undefined) this.#latest.set(mergeable.about, place);
+    this.#waiting.set(place, { packet, about: mergeable?.about });
+    this.#descriptors += packet.descriptors.length;
+    if (!BOUNDED.has(notice)) this.#caused++;
+    if (notice === "name") this.#names.add(place);
+    if (this.#names.size > MOST_NAMES) this.#missNames();
+  }
+
+  /** Merges a packet with those that wait; answers whether that is all that becomes of it. */
+  #isMerged({ about, counted, undoes, cancels }: Mergeable): boolean {
+    if (cancels !== undefined) this.#dropLatest(cancels);
+    if (undoes !== undefined && this.#latest.has(undoes)) {
+      this.#countLatest(undoes, -1);
+      return true;
+    }
+    if (counted && this.#latest.has(about)) {
+      this.#countLatest(about, 1);
+      return true;
+    }
+    this.#dropLatest(about);
+    return false;
+  }
+
+  /** Has what waits say that it was so many times more. */
+  #countLatest(about: string, more: number): void {
+    const place = this.#latest.get(about)!;
+    const { packet } = this.#waiting.get(place)!;
+    const times = (packet.message.times as number | undefined ?? 1) + more;
+    if (times === 0) this.#drop(place);
+    else this.#waiting.set(place, { packet: { ...packet, message: { ...packet.message, times } }, about });
+  }
+
+  #dropLatest(about: string): void {
     const place = this.#latest.get(about);
-    if (place === undefined) return;
-    this.#waiting.delete(place);
-    this.#latest.delete(about);
+    if (place !== undefined) this.#drop(place);
+  }
+
+  /** Says in place of the first of those about names that there were too many. */
+  #missNames(): void {
+    const [first, ...others] = this.#names;
+    others.forEach((place) => this.#drop(place));
+    this.#drop(first!, { notice: "names_missed" });
+    this.#missed = first;
+  }
+
+  /** Takes a packet out; something else may be told in its place. */
+  #drop(place: number, instead?: Message): void {
+    const { packet, about } = this.#waiting.get(place)!;
+    const { message, descriptors } = packet;
+    if (instead === undefined) this.#waiting.delete(place);
+    else this.#waiting.set(place, { packet: { ...packet, message: instead }, about: undefined });
+    this.#descriptors -= descriptors.length;
+    if (!BOUNDED.has(message.notice)) this.#caused--;
+    this.#names.delete(place);
+    if (place === this.#missed) this.#missed = undefined;
+    if (about !== undefined && this.#latest.get(about) === place) this.#latest.delete(about);
   }
 
   /** The packet that has waited longest. */
   first(): Waiting | undefined {
-    for (const packet of this.#waiting.values()) return packet;
+    for (const { packet } of this.#waiting.values()) return packet;
     return undefined;
   }
 
   /** Takes the first packet out. */
   shift(): void {
-    for (const [place, { message, descriptors }] of this.#waiting) {
-      this.#waiting.delete(place);
-      this.#descriptors -= descriptors.length;
-      const about = mergeableOf(message)?.about;
-      if (about !== undefined && this.#latest.get(about) === place) this.#latest.delete(about);
-      return;
-    }
+    for (const place of this.#waiting.keys()) return this.#drop(place);
   }
 
   /** All that wait. */
-  [Symbol.iterator](): Iterator<Waiting> {
-    return this.#waiting.values();
+  *[Symbol.iterator](): Iterator<Waiting> {
+    for (const { packet } of this.#waiting.values()) yield packet;
+  }
+
+  /** What a notice is about, and how it gets along with older ones. */
+  #mergeableOf(message: Message): Mergeable | undefined {
+    const { notice } = message;
+    const handle = message.handle as Handle | undefined;
+    const about = (...what: unknown[]) => `${notice} ${what.join(" ")}`;
+    switch (notice) {
+      case "region_peer": {
+        // Who came and went again was never there. (Who went and came again is told so: it may be another.)
+        const whose = (attached: unknown) =>
+          about(formatHandle(handle!), message.context, attached, this.#attachedSaid);
+        const came = whose(true);
+        return message.attached ? { about: came, counted: true } : { about: whose(false), counted: true, undoes: came };
+      }
+      case "name": {
+        const [entry, ...others] = message.entries as { name: string }[];
+        if (entry === undefined || others.length > 0) return undefined;
+        const came = about(message.watch, "added", entry.name);
+        return message.change === "added"
+          ? { about: came }
+          : { about: about(message.watch, "removed", entry.name), undoes: came };
+      }
+      case "watcher":
+        return { about: about(formatHandle(handle!), message.peer) };
+      case "context_added":
+        return { about: `context ${message.context} added` };
+      case "context_removed":
+        // Told in any case: who heard from it waits for that.
+        return { about: `context ${message.context} removed`, cancels: `context ${message.context} added` };
+      case "keep_grant":
+        return { about: about(message.type, formatHandle(handle!), formatHandle(clientOf(message))) };
+      case "keep_name": {
+        // What was given and taken again, or the other way round, is kept as it was.
+        const whose = (present: boolean) => about(message.type, formatHandle(handle!), present, message.name);
+        return { about: whose(message.present === true), undoes: whose(message.present !== true) };
+      }
+      case "keep_member":
+        return { about: about(formatHandle(handle!), (message.member as { context: number }).context) };
+      case "region_peers":
+        return { about: about(formatHandle(handle!)) };
+    }
+    return undefined;
   }
 }
 
-/** What a notice is about, and how it gets along with an older one about the same. */
-function mergeableOf(message: Message): Mergeable | undefined {
-  const { notice } = message;
-  const handle = message.handle as Handle | undefined;
-  const about = (...what: unknown[]) => `${notice} ${what.join(" ")}`;
-  switch (notice) {
-    case "region_peer":
-      // Who came and went again was never there. (Who went and came again is told so: it may be another.)
-      return {
-        about: about(formatHandle(handle!), message.context),
-        merge: (older, newer) => older.attached && !newer.attached ? "none" : "both",
-      };
-    case "name": {
-      const [entry, ...others] = message.entries as { name: string }[];
-      if (entry === undefined || others.length > 0) return undefined;
-      return {
-        about: about(message.watch, entry.name),
-        merge: (older, newer) => older.change === "added" && newer.change === "removed" ? "none" : "both",
-      };
-    }
-    case "context_added":
-      return { about: `context ${message.context} added`, merge: replaces };
-    case "context_removed":
-      // Told in any case: who heard from it waits for that.
-      return {
-        about: `context ${message.context} removed`,
-        merge: replaces,
-        cancels: `context ${message.context} added`,
-      };
-    case "keep_grant":
-      return {
-        about: about(message.type, formatHandle(handle!), formatHandle((message.entry as { client: Handle }).client)),
-        merge: replaces,
-      };
-    case "keep_name":
-      return { about: about(message.type, formatHandle(handle!), message.name), merge: replaces };
-    case "keep_member":
-      return { about: about(formatHandle(handle!), (message.member as { context: number }).context), merge: replaces };
-    case "region_peers":
-      return { about: about(formatHandle(handle!)), merge: replaces };
-  }
-  return undefined;
+function clientOf({ entry }: Message): Handle {
+  return (entry as { client: Handle }).client;
 }
