@@ -175,15 +175,14 @@ Deno.test("quota: what is announced, and what a policy grants on all, are entrie
   guest.ask("destroy", { type: "GROUP", handle });
   guest.ask("grant", granting(guest.group(), 18));
 });
-Deno.test("quota: the processes of a context have as many name watches as it may have names", () => {
-  const world = new BrokerWorld({ quotas: { names: 4, watches: 3 } });
+Deno.test("quota: the processes of a context share its name watches", () => {
+  const world = new BrokerWorld({ quotas: { watches: 4 } });
   const [one, two, other] = [world.join(16), world.join(16), world.join(17)];
   const watching = (watch: number) => ({ watch, prefix: "x", exact: false });
   for (const watch of [1, 2, 3]) one.ask("watch_names", watching(watch));
-  one.refused("NO_RESOURCES", "watch_names", watching(4));
   two.ask("watch_names", watching(1));
   const reason = two.refused("NO_RESOURCES", "watch_names", watching(2));
-  assertStringIncludes(reason, "context 16 has as many name watches as its quota of 4 names");
+  assertStringIncludes(reason, "context 16 has its quota of 4 name watches");
   for (const watch of [1, 2, 3]) other.ask("watch_names", watching(watch));
   one.ask("unwatch_names", { watch: 2 });
   two.ask("watch_names", watching(2));

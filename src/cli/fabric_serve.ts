@@ -40,8 +40,8 @@ this user, and may choose a context.
   --socket PATH        listen at PATH instead
   --context CID=PATH   also listen at PATH, where whoever may connect is context CID and nothing else
   --quota NAME=N       allow N of: ${Object.keys(DEFAULT_QUOTA).join(", ")}
-                       (lanes and watches are each process', the others each context's; a context has no more watches
-                       than names, and grants are the entries in the access lists of all that it made)
+                       (lanes are each process', the others each context's; grants are the entries in the access
+                       lists of all that it made)
   --policy FILE        who may be which contexts, flags, quotas and default grants; read again on SIGHUP
   --audit FILE         append who opened and granted what, was refused or let go, as JSON Lines
 

@@ -22,7 +22,7 @@ export interface Quota {
   readonly lanes: number;
   /** Names of one context. */
   readonly names: number;
-  /** Name watches of one process. All processes of a context have at most as many of them as it may have names. */
+  /** Name watches of one context: each name that comes or goes is held against all of them. */
   readonly watches: number;
   /** Entries in the access lists of all resources of one context, whoever put them there. */
   readonly grants: number;
@@ -37,7 +37,7 @@ export const DEFAULT_QUOTA: Quota = Object.freeze({
   regionBytes: 8 * 2 ** 30,
   attachments: 65536,
   lanes: 4096,
-  names: 65536,
+  names: 16384,
   watches: 1024,
   grants: 131072,
 });

@@ -110,17 +110,11 @@ export function announcedName(fabric: FabricState, name: string, resource: Resou
   return true;
 }
 
-/** A watch holds as much memory as a name does, so that a context has room for as many. */
 function demandRoomForWatch(client: Client): void {
   const { id, quota, clients } = contextOf(client);
-  if (client.watches.size >= quota.watches) {
-    fail("NO_RESOURCES", `this process has its quota of ${quota.watches} name watches`);
-  }
   let watches = 0;
-  for (const other of clients) watches += other.watches.size;
-  if (watches >= quota.names) {
-    fail("NO_RESOURCES", `context ${id} has as many name watches as its quota of ${quota.names} names`);
-  }
+  for (const other of client.observer ? [client] : clients) watches += other.watches.size;
+  if (watches >= quota.watches) fail("NO_RESOURCES", `context ${id} has its quota of ${quota.watches} name watches`);
 }
 
 function keepName(fabric: FabricState, resource: Resource, name: string, present: boolean): void {

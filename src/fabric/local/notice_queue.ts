@@ -206,9 +206,9 @@ export class NoticeQueue {
       case "keep_grant":
         return { about: about(message.type, formatHandle(handle!), formatHandle(clientOf(message))) };
       case "keep_name": {
-        // What was given and taken again, or the other way round, is kept as it was.
+        // What was given and taken again is as if it had never been. (Taken and given again it is another one.)
         const whose = (present: boolean) => about(message.type, formatHandle(handle!), present, message.name);
-        return { about: whose(message.present === true), undoes: whose(message.present !== true) };
+        return message.present ? { about: whose(true) } : { about: whose(false), undoes: whose(true) };
       }
       case "keep_member":
         return { about: about(formatHandle(handle!), (message.member as { context: number }).context) };
