@@ -276,3 +276,23 @@ Deno.test("groups: a lane is closed when the last of those that allow it goes, w
     assertEquals(guest.take("lane_closed").map(({ body }) => body.cause), ["revoked"]);
   }
 });
+Deno.test("what others grant, and whom they let into a group, is told only to an owner who reads", () => {
+  const world = new BrokerWorld();
+  const [owner, other] = [world.join(16), world.join(16)];
+  for (const context of [17, 18]) world.join(context);
+  const [mailbox, group] = [owner.endpoint(), owner.group()];
+  const joining = (member: number) => ({ group, member, canAssign: false });
+  other.ask("grant", granting(mailbox, 17));
+  other.ask("add_member", joining(17));
+  owner.client.unread = 65;
+  other.refused("NO_RESOURCES", "grant", granting(mailbox, 18));
+  other.refused("NO_RESOURCES", "add_member", joining(18));
+  // What is there can be changed, and above all withdrawn.
+  other.ask("grant", { ...granting(mailbox, 17), allow: [], deny: ["DG_SEND"] });
+  other.ask("add_member", { ...joining(17), canAssign: true });
+  other.ask("revoke_all", { resource: mailbox, client: contextHandle(17) });
+  other.ask("remove_member", { group, member: 17 });
+  // So can all by the owner, who is about to read.
+  owner.ask("grant", granting(mailbox, 18));
+  owner.ask("add_member", joining(18));
+});

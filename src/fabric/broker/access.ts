@@ -12,7 +12,7 @@ import { type Client, type Context, contextOf, Endpoint, type Group, type Resour
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanes } from "./lanes.ts";
 import { fail } from "./refusal.ts";
-import { decide, demand, demandAnnounced, permits } from "./rights.ts";
+import { decide, demand, demandAnnounced, demandReading, permits } from "./rights.ts";
 
 /** Requests about privileges. */
 export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check"> = {
@@ -22,8 +22,12 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
     const group = groupOf(fabric, args.client);
     if (resource.owner === undefined) fail("UNAVAILABLE", "its creator is gone");
     const { id, grants, quota } = contextOf(resource.owner);
-    if (!resource.access.has(args.client) && grants >= quota.grants) {
-      fail("NO_RESOURCES", `context ${id} has its quota of ${quota.grants} entries in access lists`);
+    if (!resource.access.has(args.client)) {
+      if (grants >= quota.grants) {
+        fail("NO_RESOURCES", `context ${id} has its quota of ${quota.grants} entries in access lists`);
+      }
+      // What changes an entry replaces what waits; each new one is one packet more.
+      demandReading(resource.owner, client);
     }
     if (group !== undefined) checkAssign(fabric, contextOf(client), group);
     changeAccess(resource, (access) => access.set(args.client, args.allow, args.deny));
