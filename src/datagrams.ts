@@ -12,7 +12,7 @@ import type { SharedPages } from "./fabric/medium.ts";
 import type { Peer } from "./fabric/peer.ts";
 import type { Session } from "./fabric/session.ts";
 import { IdleLanes } from "./idle_lanes.ts";
-import { IncomingLane } from "./inbox.ts";
+import { type Inbox, IncomingLane } from "./inbox.ts";
 import type { Requests } from "./fabric/protocol.ts";
 import { Mailbox } from "./mailbox.ts";
 import { type LaneEnd, Outbox, type OutgoingLane } from "./outbox.ts";
@@ -53,7 +53,7 @@ export class Datagrams {
   readonly #emit: (event: VmciEvent) => void;
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #idle = new IdleLanes();
-  readonly #incoming = new Map<number, IncomingLane>();
+  readonly #incoming = new Map<number, { readonly lane: IncomingLane; readonly inbox: Inbox }>();
   /** Lanes whose receivers went, until the broker says what became of their destinations: this one or, if it dies, the next. */
   readonly #lost = new Map<number, Requests["announce_lane"]>();
   /** What is sent without a source. */
@@ -82,7 +82,7 @@ export class Datagrams {
         return session.tell("close_lane", { lane });
       }
       const incoming = new IncomingLane(lane, source, peer, pages, session.peer(peer), ticket);
-      this.#incoming.set(lane, incoming);
+      this.#incoming.set(lane, { lane: incoming, inbox: mailbox.inbox });
       mailbox.inbox.add(incoming);
     });
     session.on("resource_gone", ({ type, handle }) => {
@@ -92,7 +92,10 @@ export class Datagrams {
       }
     });
     session.on("lane_closed", ({ lane, cause }) => {
-      if (cause !== "gone") this.#incoming.get(lane)?.end();
+      const incoming = this.#incoming.get(lane);
+      if (cause !== "gone") incoming?.inbox.end(incoming.lane);
+      // The broker counts it as long as something may be left in it.
+      if (cause === "ended" && incoming === undefined) session.tell("close_lane", { lane });
       // If it was announced as lost, this is the answer.
       this.#lost.delete(lane);
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
@@ -134,7 +137,7 @@ export class Datagrams {
       this.#session,
       handle,
       destroyed,
-      (lane, broken) => this.#laneDone(lane, broken),
+      (lane, shut) => this.#laneDone(lane, shut),
       this.#idle,
     );
     this.#mailboxes.set(formatHandle(handle), mailbox);
@@ -211,7 +214,8 @@ export class Datagrams {
 
   /** What a peer that is gone has sent is still delivered; what it had not read is lost. */
   #peerGone(peer: Peer): void {
-    for (const lane of this.#incoming.values()) {
+    for (const { lane } of this.#incoming.values()) {
+      // It goes when the broker says so too, who may only hear after this that the bell is gone.
       if (lane.peer === peer) lane.end();
     }
     this.#closeOutgoing((lane) => lane.peer === peer, "gone");
@@ -236,10 +240,10 @@ export class Datagrams {
     }
   }
 
-  #laneDone(lane: IncomingLane, broken: boolean): void {
+  #laneDone(lane: IncomingLane, shut: boolean): void {
     this.#incoming.delete(lane.number);
-    // Its sender is told, and stops.
-    if (broken) this.#session.tell("close_lane", { lane: lane.number });
+    // What it was, ended and read or full of nonsense, the broker knows: in the latter case its sender is told.
+    if (!shut) this.#session.tell("close_lane", { lane: lane.number });
   }
 
   #destroyed(mailbox: Mailbox): void {

@@ -62,8 +62,8 @@ export class IncomingLane {
  */
 const TURN = 8;
 
-/** Called when a lane is done with; `broken` when its sender wrote nonsense. */
-export type LaneDone = (lane: IncomingLane, broken: boolean) => void;
+/** Called when a lane is done with; `shut` when that is because its endpoint is. */
+export type LaneDone = (lane: IncomingLane, shut: boolean) => void;
 
 /** See the module's comment. */
 export class Inbox {
@@ -114,18 +114,34 @@ export class Inbox {
         this.#pass();
         continue;
       }
-      lanes.splice(this.#turn, 1);
-      this.#left = TURN;
-      for (const next of lanes) {
-        if (next.before !== lane) continue;
-        next.before = undefined;
-        // It may have been passed over.
-        left = lanes.length + 1;
-      }
-      this.#laneDone(lane, size !== -1);
-      lane.close();
+      // Who waited for this one may have been passed over.
+      if (this.#remove(this.#turn)) left = lanes.length + 1;
     }
     return undefined;
+  }
+
+  /** Nothing more may come through a lane: if there is nothing left in it either, it goes at once, whoever reads when. */
+  end(lane: IncomingLane): void {
+    lane.end();
+    const place = this.#lanes.indexOf(lane);
+    if (place >= 0 && lane.consumer.peek() === -1) this.#remove(place);
+  }
+
+  /** Takes a lane out that is read to its end, or broken; says whether another one waited for that. */
+  #remove(place: number): boolean {
+    const lane = this.#lanes[place]!;
+    this.#lanes.splice(place, 1);
+    if (place < this.#turn) this.#turn--;
+    else if (place === this.#turn) this.#left = TURN;
+    let awaited = false;
+    for (const next of this.#lanes) {
+      if (next.before !== lane) continue;
+      next.before = lane.before;
+      awaited = true;
+    }
+    this.#laneDone(lane, false);
+    lane.close();
+    return awaited;
   }
 
   /**
@@ -154,7 +170,7 @@ export class Inbox {
   }
 
   #drop(lane: IncomingLane): void {
-    this.#laneDone(lane, false);
+    this.#laneDone(lane, true);
     lane.close();
   }
 }

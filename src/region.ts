@@ -103,7 +103,7 @@ export class Region implements Disposable {
     this.#bytes = new Uint8Array(attachment.memory.view, 0, size);
     this.#truth = new Uint8Array(attachment.memory.truth, 0, size);
     this.#access = {
-      words: new Int32Array(this.#truth.buffer, 0, size >> 2),
+      words: new Int32Array(this.#truth.buffer, 0, Math.floor(size / 4)),
       check: (operation, writes) => this.#check(operation, writes),
       wait: (operation, condition, options) => this.#wait(operation, condition, options),
       waitSync: (operation, condition, timeout) => this.#waitSync(operation, condition, timeout),
@@ -198,7 +198,7 @@ export class Region implements Disposable {
     if (!isOffset(offset) || offset % 4 !== 0 || offset + 4 > this.size) {
       throw this.#misfit("region.word", `a word of 4 bytes at byte ${offset}`);
     }
-    return new AtomicWord(this, this.#access, offset >> 2);
+    return new AtomicWord(this, this.#access, offset / 4);
   }
 
   /**
@@ -223,7 +223,7 @@ export class Region implements Disposable {
    */
   record(offset: number = 0, capacity?: number): RegionRecord {
     this.#check("region.record", false);
-    const most = ((this.size - offset - recordSize(0)) >> 4) << 3;
+    const most = Math.floor((this.size - offset - recordSize(0)) / 16) * 8;
     const bytes = capacity ?? most;
     if (!isOffset(offset) || offset % 8 !== 0 || !isOffset(bytes) || bytes === 0 || bytes > most) {
       throw this.#misfit("region.record", `a record of ${bytes} bytes (${recordSize(bytes)} in all) at byte ${offset}`);

@@ -76,7 +76,7 @@ export class RegionRecord {
     this.#region = region;
     this.#access = access;
     this.#bytes = bytes;
-    this.#base = offset >> 2;
+    this.#base = offset / 4;
     this.capacity = capacity;
   }
 
@@ -123,7 +123,7 @@ export class RegionRecord {
     Atomics.store(words, this.#base + BEGUN, next);
     fence();
     const slot = this.#slot(next);
-    words[slot >> 2] = length;
+    words[slot / 4] = length;
     this.#bytes.set(bytes, slot + SLOT_HEADER_SIZE);
     Atomics.store(words, this.#base + VERSION, next);
     this.#region.notify();
@@ -214,7 +214,7 @@ export class RegionRecord {
       const version = Atomics.load(words, this.#base + VERSION);
       if (version === 0) return undefined;
       const slot = this.#slot(version);
-      const length = words[slot >> 2]!;
+      const length = words[slot / 4]!;
       const capacity = Atomics.load(words, this.#base + CAPACITY);
       const sane = capacity === this.capacity && length >= 0 && length <= this.capacity;
       if (sane && length <= buffer.length) this.#copy(slot + SLOT_HEADER_SIZE, length, buffer);
@@ -250,7 +250,7 @@ export class RegionRecord {
   }
 
   #slot(version: number): number {
-    return (this.#base << 2) + HEADER_SIZE + (version & 1) * (SLOT_HEADER_SIZE + pad(this.capacity));
+    return this.#base * 4 + HEADER_SIZE + (version & 1) * (SLOT_HEADER_SIZE + pad(this.capacity));
   }
 
   #copy(from: number, length: number, into: Uint8Array): void {
@@ -278,5 +278,5 @@ function fence(): void {
 }
 
 function pad(size: number): number {
-  return (size + 7) & ~7;
+  return Math.ceil(size / 8) * 8;
 }

@@ -44,6 +44,7 @@ const OPS = {
   attach: 3,
   detach: 2,
   openLane: 5,
+  read: 2,
   register: 3,
   lookup: 1,
   unregister: 2,
@@ -140,6 +141,11 @@ class Twins {
         return this.#create(process, "GROUP", 0, () => client.group());
       case "region":
         return this.#create(process, "SHAREDMEM", step.size, () => client.region(step.size));
+      case "read":
+        model.read(process);
+        // For a lane of its own sending nothing is done by it.
+        for (const { body: { lane } } of client.take("lane_closed")) client.ask("close_lane", { lane });
+        return;
       case "lookup":
         this.#compare(() => model.lookup(step.name), () => client.ask("lookup", { name: step.name }).handle);
         return;

@@ -545,6 +545,45 @@ describe("broker: quotas", () => {
     });
   }
 
+  it("a lane that has ended counts until its receiver says that it is read, or closes", () => {
+    const world = new BrokerWorld({ quotas: { lanes: 3 } });
+    const [host, guest] = [world.join(), world.join(VM)];
+    const [destination, other] = [host.endpoint(), host.endpoint()];
+    for (const resource of [destination, other]) allow(host, resource, VM, "DG_SEND");
+    const open = (source = guest.endpoint(), to = destination) => guest.ask("open_lane", { source, destination: to });
+    const close = (handle: Handle) => guest.ask("destroy", { type: "DATAGRAM", handle, repeated: false });
+    const isFull = () => {
+      const reason = guest.refused("NO_RESOURCES", "open_lane", { source: INVALID_HANDLE, destination });
+      assertStringIncludes(reason, "3 lanes, with those that ended and were not read yet");
+    };
+    // However it ended: with its source, closed by its sender, and for want of the right.
+    const source = guest.endpoint();
+    const lanes = [open(source).lane];
+    close(source);
+    lanes.push(open().lane);
+    guest.ask("close_lane", { lane: lanes[1]! });
+    lanes.push(open(guest.endpoint(), other).lane);
+    host.ask("revoke_all", { resource: other, client: contextHandle(VM) });
+    assertEquals(world.inspect("lanes"), []);
+    isFull();
+    // Nobody else says that it was read.
+    for (const lane of lanes) guest.ask("close_lane", { lane });
+    isFull();
+    host.ask("close_lane", { lane: lanes[0]! });
+    host.ask("close_lane", { lane: lanes[0]! });
+    open();
+    isFull();
+    // With its endpoint it goes, unread.
+    host.ask("destroy", { type: "DATAGRAM", handle: other, repeated: false });
+    open();
+    isFull();
+    // What the receiver itself closes it has no more.
+    host.ask("close_lane", { lane: host.take("lane").at(-1)!.body.lane });
+    host.ask("close_lane", { lane: lanes[1]! });
+    for (let i = 0; i < 2; i++) open();
+    isFull();
+  });
+
   it("what is given back can be had again", () => {
     const world = new BrokerWorld({
       quotas: { resources: 1, regions: 1, names: 1, attachments: 1, watches: 1, grants: 1 },

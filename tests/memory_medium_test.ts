@@ -1,6 +1,7 @@
 /** The medium in one process, where the conformance suite does not come: connections and bells that end, and memory. */
 
 import { assertEquals } from "@std/assert";
+import { MAX_REGION_SIZE, openVmci, recordSize } from "../mod.ts";
 import { MemoryMedium } from "../src/fabric/memory/memory_medium.ts";
 import type { Bell, Connection, Packet } from "../src/fabric/medium.ts";
 import type { Message } from "../src/fabric/protocol.ts";
@@ -93,4 +94,47 @@ Deno.test("memory medium: a region is what its creator says, ends once, and cann
   assertEquals(transferred.close(), false);
   connection.close();
   await own.close();
+});
+
+Deno.test("memory medium: regions of 2 GiB and more are had whole: their words, records and views", async () => {
+  using vmci = await openVmci({ device: `memory:large ${++fabrics}` });
+  // The pages nobody touches there are not.
+  for (const size of [2 ** 31, 3 * 2 ** 30, MAX_REGION_SIZE]) {
+    using region = vmci.sharedMemory.create(size);
+    const last = Math.floor(size / 4) * 4 - 4;
+    region.word(last).store(1);
+    assertEquals([region.word(last).load(), region.view(Int32Array, last, 1)[0], region.bytes.length], [1, 1, size]);
+    assertEquals(region.word(last - 2 ** 30).load(), 0);
+    await region.waitUntil(() => region.word(last).load() === 1);
+    const place = size - size % 8 - recordSize(64);
+    const record = region.record(place, 64);
+    for (const text of ["one", "two", "three"]) {
+      record.publish(new TextEncoder().encode(text));
+      assertEquals(new TextDecoder().decode(record.read()), text);
+    }
+    assertEquals(region.word(place).load(), 3);
+    using again = vmci.sharedMemory.attach(region.handle);
+    assertEquals(new TextDecoder().decode(again.record(place, 64).read()), "three");
+    failsSync("INVALID_ARGS", () => region.word(last + 4), { operation: "region.word" });
+    failsSync("INVALID_ARGS", () => region.record(place + 8, 64), { operation: "region.record" });
+    // One record that takes all of it.
+    assertEquals(recordSize(region.record().capacity) <= size, true);
+    assertEquals(recordSize(region.record().capacity + 8) > size, true);
+  }
+  failsSync("INVALID_SIZE", () => vmci.sharedMemory.create(2 ** 32), { operation: "sharedMemory.create" });
+});
+
+Deno.test("memory medium: a payload is read into a buffer of 2 GiB and more", async () => {
+  using vmci = await openVmci({ device: `memory:large ${++fabrics}` });
+  using endpoint = vmci.datagrams.create();
+  for (const size of [2 ** 31, 2 ** 32 + 8]) {
+    const buffer = new Uint8Array(size);
+    for (const length of [1, 12, 128, 4096]) {
+      const payload = new Uint8Array(length).fill(7);
+      endpoint.sendTo(endpoint.handle, payload);
+      assertEquals(endpoint.tryReceiveInto(buffer), length);
+      assertEquals(buffer.subarray(0, length), payload);
+      buffer.fill(0, 0, length);
+    }
+  }
 });

@@ -414,6 +414,60 @@ Deno.test(
   }),
 );
 
+/** What a broker says to who opens a lane: with the first one to somebody comes a bell. */
+function opened(lane: number, fresh: boolean): Message {
+  return { lane, peer: 6, fresh, ticket: "" };
+}
+
+Deno.test(
+  "session: with a late answer to 'open_lane' comes the only bell there is: the lane goes, that stays",
+  withSession(({ session, broker, medium }) => {
+    const open = () => session.request(SUBJECT, "open_lane", { source: HANDLE, destination: HANDLE });
+    broker.answer = answering("open_lane", "later");
+    failsSync("UNAVAILABLE", open);
+    const bell = new FakeBell();
+    const [{ id }] = broker.asked as [Asked];
+    broker.say({ id, result: opened(9, true) }, { shares: [new Token("lane"), bell, new Int32Array([1])] });
+    // It is asked for again before the answer is seen; by then the two have a bell, as far as the broker knows.
+    broker.answer = ({ id, op }) =>
+      op === "open_lane"
+        ? { message: { id, result: opened(10, false) }, shares: [new Token("another lane")] }
+        : undefined;
+    assertEquals(open().result.lane, 10);
+    session.peer(6)!.nudge();
+    assertEquals([bell.rings, bell.closed, medium.released], [1, false, ["lane"]]);
+    assertEquals(broker.argsOf("close_lane"), [{ lane: 9 }]);
+    assertEquals(broker.argsOf("forget_peer"), []);
+  }),
+);
+
+Deno.test(
+  "session: a bell that cannot be taken in is none: whoever it was with is forgotten, and the lane with it",
+  withSession(({ session, broker }) => {
+    const open = () => session.request(SUBJECT, "open_lane", { source: HANDLE, destination: HANDLE });
+    // Late,
+    broker.answer = answering("open_lane", "later");
+    failsSync("UNAVAILABLE", open);
+    broker.say({ id: broker.asked[0]!.id, result: opened(9, true) }, { incomplete: true });
+    broker.notice[0]!++;
+    session.refresh();
+    assertEquals(broker.argsOf("forget_peer"), [{ peer: 6 }]);
+    // in time,
+    broker.answer = ({ id, op }) =>
+      op === "open_lane" ? { message: { id, result: opened(10, true) }, shares: [], incomplete: true } : undefined;
+    failsSync("NO_RESOURCES", open);
+    assertEquals(broker.argsOf("forget_peer").length, 2);
+    // and unasked.
+    broker.say({ notice: "lane", ...opened(11, true), source: HANDLE, destination: HANDLE }, { incomplete: true });
+    session.refresh();
+    assertEquals([broker.argsOf("forget_peer").length, broker.argsOf("close_lane")], [3, []]);
+    // Without a bell it is the lane alone that goes.
+    broker.say({ notice: "lane", ...opened(12, false), source: HANDLE, destination: HANDLE }, { incomplete: true });
+    session.refresh();
+    assertEquals([broker.argsOf("forget_peer").length, broker.argsOf("close_lane")], [3, [{ lane: 12 }]]);
+  }),
+);
+
 /** What a request made that nobody waits for any more, and how it is undone. */
 const UNDOING: readonly (readonly [
   op: Operation,

@@ -106,7 +106,8 @@ export class DeviceConnection implements Connection {
   #broker: LocalBroker | undefined;
   #names: DsClient | undefined;
   #anonymous: Endpoint | undefined;
-  #lanes = 0;
+  /** Lanes to the device count down: the broker of this process numbers those from it, and counts up. */
+  #nextLane = INVALID_ID;
   #workedAt = 0;
   #working = false;
   #ended = false;
@@ -365,7 +366,7 @@ export class DeviceConnection implements Connection {
       const same = old.port === endpoint.port && formatHandle(old.destination) === formatHandle(destination);
       if (same && !this.#active.has(old)) this.#forgetOutgoing(old);
     }
-    const lane = ++this.#lanes;
+    const lane = --this.#nextLane;
     const buffer = new ArrayBuffer(LANE_SIZE);
     const room = () => this.#ringSoon();
     const flow = new OutgoingFlow(lane, source, destination, endpoint.port, buffer, this.#options.reliable, room);

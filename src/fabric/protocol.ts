@@ -117,7 +117,10 @@ export interface Requests {
   open_lane: { source: Handle; destination: Handle };
   /** The bell between me and this client is gone: there are no lanes between us, and the next one needs a new bell. */
   forget_peer: { peer: number };
-  /** Closes a lane: its sender is done with it, or its receiver found nonsense in it. */
+  /**
+   * Closes a lane: its sender is done with it, or its receiver found nonsense in it, or cannot have it. Of one that ended,
+   * its receiver says so that nothing is left in it: until then it counts.
+   */
   close_lane: { lane: number };
   /** The size of a region. */
   query: { handle: Handle };

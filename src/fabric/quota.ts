@@ -18,7 +18,7 @@ export interface Quota {
   readonly regionBytes: number;
   /** Attachments of one context. */
   readonly attachments: number;
-  /** Lanes into one process; each costs it 260 KiB once used. */
+  /** Lanes into one process, those counted too that ended and that it has not read; each costs it 260 KiB once used. */
   readonly lanes: number;
   /** Names of one context. */
   readonly names: number;

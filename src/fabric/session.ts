@@ -279,7 +279,7 @@ export class Session implements Parking {
       if (packet === undefined) throw this.#silent(subject);
       this.#dispatch();
       if (packet.incomplete) {
-        this.#undo(op, args, packet.message);
+        this.#undo(op, args, packet);
         throw new VmciError("NO_RESOURCES", { ...subject, reason: OUT_OF_DESCRIPTORS });
       }
       const error = replyError(packet.message);
@@ -463,11 +463,16 @@ export class Session implements Parking {
     for (let packet = this.#arrived.shift(); packet !== undefined; packet = this.#arrived.shift()) this.#handle(packet);
   }
 
-  #handle({ message, shares, incomplete }: Packet): void {
+  #handle(packet: Packet): void {
+    const { message, incomplete } = packet;
+    let { shares } = packet;
     const { notice } = message;
     if (typeof notice === "string") {
-      // Its sender is told, and gets an error instead of a lane that nobody reads.
-      if (incomplete) return notice === "lane" ? this.tell("close_lane", { lane: message.lane as number }) : undefined;
+      if (incomplete) {
+        // Its sender is told, and gets an error instead of a lane that nobody reads.
+        if (notice === "lane") this.#refuseLane(message as unknown as Notices["lane"]);
+        return;
+      }
       const handlers = this.#handlers.get(notice);
       if (handlers !== undefined) {
         for (const handler of handlers) handler(message as unknown as Notices[NoticeName], shares);
@@ -477,26 +482,41 @@ export class Session implements Parking {
       // The reply to a request that was given up.
       const request = this.#overdue.get(message.id as number);
       this.#overdue.delete(message.id as number);
-      if (request !== undefined) this.#undo(request.op, request.args, message);
+      if (request !== undefined) shares = this.#undo(request.op, request.args, packet);
     }
     for (const share of shares) this.medium.release(share);
   }
 
-  /** Nobody has what a request made: it must not stay. */
-  #undo(op: Operation, args: unknown, reply: Message): void {
-    if (reply.result === undefined) return;
-    const { handle, lane, name, watch } = { ...args as object, ...reply.result as object } as {
+  /** There is a lane that this client cannot have; if a bell should have come with it, that is lost too. */
+  #refuseLane({ lane, peer, fresh }: { readonly lane: number; readonly peer: number; readonly fresh: boolean }): void {
+    if (fresh) this.tell("forget_peer", { peer });
+    else this.tell("close_lane", { lane });
+  }
+
+  /** Nobody has what a request made: it must not stay. What is left of the reply's shares is to be released. */
+  #undo(op: Operation, args: unknown, { message: reply, shares, incomplete }: Packet): readonly Share[] {
+    if (reply.result === undefined) return shares;
+    if (op === "open_lane") {
+      const result = reply.result as Results["open_lane"];
+      if (incomplete) this.#refuseLane(result);
+      else this.tell("close_lane", { lane: result.lane });
+      if (!result.fresh || incomplete) return shares;
+      // The lane goes, the bell stays: for the broker the two have one, and it gives them no other.
+      const [memory, ...bell] = shares;
+      this.peers.adopt(result.peer, bell);
+      return [memory!];
+    }
+    const { handle, name, watch } = { ...args as object, ...reply.result as object } as {
       handle: Handle;
-      lane: number;
       name: string;
       watch: number;
     };
     if (op === "create_endpoint") this.tell("destroy", { type: "DATAGRAM", handle });
     else if (op === "create_group") this.tell("destroy", { type: "GROUP", handle });
     else if (op === "create_region" || op === "attach") this.tell("detach", { handle });
-    else if (op === "open_lane") this.tell("close_lane", { lane });
     else if (op === "register") this.tell("unregister", { name });
     else if (op === "watch_names") this.tell("unwatch_names", { watch });
+    return shares;
   }
 
   // --- Waiting --------------------------------------------------------------------------------------------------------

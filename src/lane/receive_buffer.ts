@@ -32,7 +32,8 @@ export class ReceiveBuffer<Bytes extends Uint8Array = Uint8Array> {
     // A buffer that can change its size could get smaller than its words.
     const fixed = buffer instanceof SharedArrayBuffer ? !buffer.growable : !buffer.resizable;
     if (!fixed || (byteOffset & 3) !== 0) return new ReceiveBuffer(bytes);
-    return new ReceiveBuffer(bytes, new Int32Array(buffer, byteOffset, length >> 2));
+    // More words than that no small payload has; and a length may be more than 32 bits hold.
+    return new ReceiveBuffer(bytes, new Int32Array(buffer, byteOffset, Math.min(length, SMALL) >> 2));
   }
 }
 

@@ -301,6 +301,23 @@ export const datagrams: Facet = (test, traits) => {
     }
   });
 
+  test("what is sent again after the right came back follows what was sent before, also over a lane left empty", async (fabric) => {
+    const { host, guest } = await hostAndGuest(fabric);
+    const mailbox = host.datagrams.create();
+    const theirs = await guest.datagrams.create();
+    const vm = contextHandle(VM);
+    for (let i = 0; i < 12; i++) {
+      allow(host, mailbox.handle, "DG_SEND");
+      // Every third lane ends with nothing in it.
+      if (i % 3 === 1) assert(await theirs.hasRoom(mailbox.handle, 1));
+      else for (let n = 0; n < 5; n++) await theirs.sendTo(mailbox.handle, bytes(`${10 * i + n}`));
+      host.access.removeClientPrivileges(mailbox.handle, vm, ["DG_SEND"]);
+    }
+    const arrived = drained(mailbox).map(Number);
+    assertEquals(arrived.length, 40);
+    assertEquals(arrived, arrived.toSorted((a, b) => a - b));
+  });
+
   test("senders are served in turn, however much one has queued", async (fabric) => {
     const { host, guest } = await hostAndGuest(fabric);
     const mailbox = mailboxOf(host);

@@ -24,6 +24,11 @@ export interface ModelResource {
   owner: Process | undefined;
 }
 
+interface ModelLane {
+  readonly sender: Process;
+  readonly destination: ModelResource;
+}
+
 interface Entry {
   readonly resource: ModelResource;
   readonly client: string;
@@ -67,7 +72,9 @@ export class BrokerModel {
     { name: "vmci public group", resource: this.resources[0]! },
   ];
   attachments: { readonly process: Process; readonly region: ModelResource }[] = [];
-  lanes: { readonly sender: Process; readonly destination: ModelResource }[] = [];
+  lanes: ModelLane[] = [];
+  /** Where lanes led that are over and that their receivers have not read. */
+  unread: ModelResource[] = [];
   /** In the order they were set. */
   #entries: Entry[] = [];
   /** In the order they joined. */
@@ -89,7 +96,7 @@ export class BrokerModel {
   }
 
   leave(process: Process): void {
-    this.lanes = this.lanes.filter(({ sender }) => sender !== process);
+    this.#end(({ sender }) => sender === process);
     for (const { region } of this.attachments.filter((it) => it.process === process)) this.#detach(process, region);
     for (const resource of this.resources.filter(({ owner }) => owner === process)) this.#remove(resource);
     this.processes = this.processes.filter((it) => it !== process);
@@ -99,6 +106,8 @@ export class BrokerModel {
 
   /** Another broker decides now: nothing that somebody owns is lost. */
   takeOver(): void {
+    // What was left unread under the one before is not known to this one.
+    this.unread = [];
     // Who had left the public group is in it again.
     const joined = this.#members.filter(({ group }) => group !== formatHandle(PUBLIC_GROUP));
     const contexts = new Set(this.processes.map(({ context }) => context));
@@ -142,6 +151,7 @@ export class BrokerModel {
     this.#entries = this.#entries.filter((it) => it.resource !== resource);
     this.names = this.names.filter((it) => it.resource !== resource);
     this.lanes = this.lanes.filter(({ destination }) => destination !== resource);
+    this.unread = this.unread.filter((destination) => destination !== resource);
     this.#members = this.#members.filter(({ group }) => group !== formatHandle(resource.handle));
     if (!this.attachments.some(({ region }) => region === resource)) {
       this.resources = this.resources.filter((it) => it !== resource);
@@ -335,17 +345,28 @@ export class BrokerModel {
   openLane(sender: Process, destination: ModelResource): void {
     refuse(!this.resources.includes(destination) || destination.type !== "DATAGRAM", "INVALID_ARGS");
     this.#demand(sender, destination, "DG_SEND");
-    const into = this.lanes.filter((it) => it.destination.owner === destination.owner);
-    refuse(into.length >= this.quota.lanes, "NO_RESOURCES");
-    this.lanes = this.lanes.filter((it) => it.sender !== sender || it.destination !== destination);
+    const into = [...this.lanes.map((it) => it.destination), ...this.unread];
+    refuse(into.filter(({ owner }) => owner === destination.owner).length >= this.quota.lanes, "NO_RESOURCES");
+    this.#end((it) => it.sender === sender && it.destination === destination);
     this.lanes.push({ sender, destination });
   }
 
   /** A lane lives as long as its sender may send. */
   #dropLanes(): void {
-    this.lanes = this.lanes.filter(({ sender, destination }) =>
-      this.decide({ context: sender.context, resource: 0 }, destination, "DG_SEND").granted
+    this.#end(({ sender, destination }) =>
+      !this.decide({ context: sender.context, resource: 0 }, destination, "DG_SEND").granted
     );
+  }
+
+  /** Lanes are over; what is left in them is still to be read. */
+  #end(which: (lane: ModelLane) => boolean): void {
+    this.unread.push(...this.lanes.filter(which).map(({ destination }) => destination));
+    this.lanes = this.lanes.filter((lane) => !which(lane));
+  }
+
+  /** A process reads all that is left. */
+  read(process: Process): void {
+    this.unread = this.unread.filter(({ owner }) => owner !== process);
   }
 }
 

@@ -88,7 +88,7 @@ const WEIGHTS = {
   detach: 5,
   watch_region: 3,
   open_lane: 14,
-  close_lane: 3,
+  close_lane: 8,
   forget_peer: 1,
   grant: 16,
   revoke: 4,
@@ -205,6 +205,8 @@ class SimulatedClient {
   belongs: { readonly member: GroupMember; readonly present: boolean } | undefined;
   readonly attachments = new Map<number, HeldAttachment>();
   readonly lanes = new Map<string, HeldLane>();
+  /** Lanes into it that are over, until it says that it has read them. */
+  readonly unread = new Set<number>();
   readonly watches = new Map<number, { prefix: string; exact: boolean }>();
   bells: readonly number[] = [];
   /** What was asked and not answered. */
@@ -659,6 +661,8 @@ export class Simulation {
         return { source, destination: this.#some("DATAGRAM") };
       }
       case "close_lane": {
+        const [read] = client.unread;
+        if (read !== undefined && !random.oneIn(3)) return { lane: read };
         const own = random.pick([...client.lanes.values()]);
         const lane = random.oneIn(5) ? random.pick(this.#model.lanes)?.number : own?.lane;
         return lane === undefined ? undefined : { lane };
@@ -836,7 +840,7 @@ export class Simulation {
         client.lanes.set(`${body.lane} received`, { ...body, sender: false });
         return;
       case "lane_closed":
-        if (body.cause !== "gone") client.lanes.delete(`${body.lane} received`);
+        if (body.cause !== "gone" && client.lanes.delete(`${body.lane} received`)) client.unread.add(body.lane);
         if (body.cause !== "ended") client.lanes.delete(`${body.lane} sent`);
     }
   }
@@ -902,6 +906,7 @@ export class Simulation {
       case "close_lane":
         client.lanes.delete(`${args.lane} sent`);
         client.lanes.delete(`${args.lane} received`);
+        client.unread.delete(args.lane);
         return;
       case "watch_names":
         client.watches.set(args.watch, { prefix: args.prefix, exact: args.exact });

@@ -177,6 +177,8 @@ export class SimulationModel {
   names: { readonly name: string; readonly thing: Thing }[] = [];
   attachments: Attachment[] = [];
   lanes: Lane[] = [];
+  /** Those that are over, until their receivers say that nothing is left in them. */
+  unread: Lane[] = [];
   readonly contexts: Map<number, ContextState> = new Map();
   /** The slots of those who have not announced all. */
   readonly awaited: Set<number> = new Set();
@@ -298,6 +300,7 @@ export class SimulationModel {
     this.names = [{ name: PUBLIC_NAME, thing: this.#public }];
     this.attachments = [];
     this.lanes = [];
+    this.unread = [];
     this.contexts.clear();
     this.#halfLanes = [];
     this.#bereft = [];
@@ -583,6 +586,7 @@ export class SimulationModel {
     for (const lane of this.lanes.filter(({ sender, source }) => sender === owner && same(source, handle))) {
       if (type === "DATAGRAM") this.#endLane(lane, "ended");
     }
+    this.#drop(this.unread, ({ destination }) => destination === thing);
     // Ends of lanes that were announced, and whose other ends are not yet.
     this.#drop(
       this.#halfLanes,
@@ -698,6 +702,7 @@ export class SimulationModel {
       this.#tell(sender, "lane_closed", { lane: number, cause: cause === "lost" ? "gone" : cause });
     }
     if (cause !== "gone") {
+      this.unread.push(lane);
       this.#tell(destination.owner!, "lane_closed", { lane: number, cause: cause === "lost" ? "ended" : cause });
     }
   }
@@ -795,7 +800,7 @@ export class SimulationModel {
       refuse(destination === undefined, handle.context === WELL_KNOWN ? "DST_UNREACHABLE" : "INVALID_ARGS");
       const receiver = destination!.owner!;
       this.#demand(person, destination!, "DG_SEND");
-      const into = this.lanes.filter((it) => it.destination.owner === receiver);
+      const into = [...this.lanes, ...this.unread].filter((it) => it.destination.owner === receiver);
       refuse(into.length >= this.#quota(receiver).lanes, "NO_RESOURCES");
       const fresh = person !== receiver && !person.bells.has(receiver.number);
       refuse(this.failing === "makeLane" || (fresh && this.failing === "makeBell"), "NO_RESOURCES");
@@ -815,7 +820,10 @@ export class SimulationModel {
       this.#drop(this.#halfLanes, (it) => it.person === person && it.lane === number);
       const lane = this.lanes.find((it) => it.number === number);
       if (lane?.sender === person) this.#endLane(lane, "ended");
-      else if (lane?.destination.owner === person) this.#endLane(lane, "revoked");
+      else {
+        if (lane?.destination.owner === person) this.#endLane(lane, "revoked");
+        this.#drop(this.unread, (it) => it.number === number && it.destination.owner === person);
+      }
       return {};
     },
     forget_peer: (person, { peer: number }) => {

@@ -86,6 +86,8 @@ export class Client {
   readonly attachments: Map<Region, number> = new Map();
   /** The lanes into it. */
   readonly incoming: Set<Lane> = new Set();
+  /** The numbers of those that are over, and where they ended, until it says that it has read what was left in them. */
+  readonly leftover: Map<number, Endpoint> = new Map();
   /** The lanes out of it. */
   readonly outgoing: Set<Lane> = new Set();
   /** Where it sent to until the bell between them was lost. */
@@ -128,6 +130,8 @@ export class Endpoint extends ResourceBase {
   readonly type = "DATAGRAM";
   /** The lanes that end here. */
   readonly lanes: Set<Lane> = new Set();
+  /** The numbers of those that are over, until what was left in them is read. */
+  readonly leftover: Set<number> = new Set();
   /** Who sent here until the bell between them was lost: it may be the first sign that this goes, and they are told. */
   readonly lost: Set<Client> = new Set();
 

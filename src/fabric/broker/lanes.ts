@@ -16,7 +16,7 @@ import {
 import type { Share } from "../medium.ts";
 import { befriend } from "./bells.ts";
 import { laneClaim } from "./claims.ts";
-import { type Context, contextOf, type Endpoint, type Group, type Lane } from "./entities.ts";
+import { type Client, type Context, contextOf, type Endpoint, type Group, type Lane } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { fail } from "./refusal.ts";
 import { demand, demandReading, permits } from "./rights.ts";
@@ -31,8 +31,9 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
     const receiver = destination.owner!;
     demand(fabric, client, destination, "DG_SEND");
     demandReading(receiver, client);
-    if (receiver.incoming.size >= contextOf(receiver).quota.lanes) {
-      fail("NO_RESOURCES", `the receiver has its quota of ${contextOf(receiver).quota.lanes} lanes`);
+    const { lanes } = contextOf(receiver).quota;
+    if (receiver.incoming.size + receiver.leftover.size >= lanes) {
+      fail("NO_RESOURCES", `the receiver has its quota of ${lanes} lanes, with those that ended and were not read yet`);
     }
     const known = client === receiver || client.peers.has(receiver.number);
     const number = fabric.number();
@@ -80,9 +81,13 @@ export const laneHandlers: Handlers<"open_lane" | "close_lane" | "forget_peer"> 
   close_lane: (fabric, client, args) => {
     const lane = fabric.lanes.get(args.lane);
     if (fabric.halfLanes.get(args.lane)?.client === client) fabric.halfLanes.delete(args.lane);
-    // It may have been closed from the other end just now.
-    if (lane?.sender === client) endLane(fabric, lane, "ended");
-    else if (lane?.destination.owner === client) endLane(fabric, lane, "revoked");
+    if (lane?.sender === client) {
+      endLane(fabric, lane, "ended");
+      return {};
+    }
+    // It may have been closed from the other end, just now or long ago.
+    if (lane?.destination.owner === client) endLane(fabric, lane, "revoked");
+    forgetLeftover(client, args.lane);
     return {};
   },
 
@@ -124,7 +129,16 @@ export function endLane(fabric: FabricState, lane: Lane, cause: "ended" | "gone"
   const seenByReceiver = cause === "lost" ? "ended" : cause;
   if (cause !== "ended") fabric.notify(lane.sender, "lane_closed", { lane: lane.number, cause: seenBySender });
   if (cause === "gone" || receiver === undefined) return;
+  // What is left in it is still to be read: until then the receiver has its memory.
+  receiver.leftover.set(lane.number, lane.destination);
+  lane.destination.leftover.add(lane.number);
   fabric.notify(receiver, "lane_closed", { lane: lane.number, cause: seenByReceiver });
+}
+
+/** A receiver has nothing any more of a lane that is over. */
+export function forgetLeftover(receiver: Client, lane: number): void {
+  receiver.leftover.get(lane)?.leftover.delete(lane);
+  receiver.leftover.delete(lane);
 }
 
 /** Closes those lanes that are not allowed any more. */

@@ -113,6 +113,8 @@ function end(fabric: FabricState, resource: Resource): void {
     for (const lane of [...owner?.outgoing ?? []]) {
       if (handlesEqual(lane.source, handle)) endLane(fabric, lane, "ended");
     }
+    // Its owner drops what it had not read.
+    for (const lane of resource.leftover) owner?.leftover.delete(lane);
   } else if (resource instanceof Group) {
     for (const member of resource.members.keys()) fabric.contexts.get(member)?.groups.delete(resource);
   } else {
