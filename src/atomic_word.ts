@@ -5,7 +5,6 @@
  */
 
 import type { WaitOptions } from "./lane/waiters.ts";
-import type { Region } from "./region.ts";
 
 /** What a word needs of its region. */
 export interface WordAccess {
@@ -13,6 +12,8 @@ export interface WordAccess {
   readonly words: Int32Array<ArrayBuffer>;
   /** Throws when the region is detached, or, for `store`, not writable. */
   check(operation: string, writes: boolean): void;
+  /** Rings those who wait for a change of the region; the change was made by Atomics. */
+  changed(): void;
   /** Waits until a condition over the region holds. */
   wait(operation: string, condition: () => boolean, options: WaitOptions | undefined): Promise<void>;
   /** The same without turning the event loop. */
@@ -36,13 +37,11 @@ export interface WordAccess {
  * ```
  */
 export class AtomicWord {
-  readonly #region: Region;
   readonly #access: WordAccess;
   readonly #index: number;
 
   /** @ignore Use {@linkcode Region.word}. */
-  constructor(region: Region, access: WordAccess, index: number) {
-    this.#region = region;
+  constructor(access: WordAccess, index: number) {
     this.#access = access;
     this.#index = index;
   }
@@ -67,7 +66,7 @@ export class AtomicWord {
   store(value: number): void {
     this.#access.check("word.store", true);
     Atomics.store(this.#access.words, this.#index, value);
-    this.#region.notify();
+    this.#access.changed();
   }
 
   /**
@@ -80,7 +79,7 @@ export class AtomicWord {
   add(value: number): number {
     this.#access.check("word.add", true);
     const before = Atomics.add(this.#access.words, this.#index, value);
-    this.#region.notify();
+    this.#access.changed();
     return before;
   }
 
@@ -94,7 +93,7 @@ export class AtomicWord {
   exchange(value: number): number {
     this.#access.check("word.exchange", true);
     const before = Atomics.exchange(this.#access.words, this.#index, value);
-    this.#region.notify();
+    this.#access.changed();
     return before;
   }
 
@@ -121,7 +120,7 @@ export class AtomicWord {
   compareExchange(expected: number, value: number): number {
     this.#access.check("word.compareExchange", true);
     const before = Atomics.compareExchange(this.#access.words, this.#index, expected, value);
-    if (before === expected) this.#region.notify();
+    if (before === expected) this.#access.changed();
     return before;
   }
 

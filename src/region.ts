@@ -6,6 +6,7 @@
 
 import { AtomicWord, type WordAccess } from "./atomic_word.ts";
 import { VmciError } from "./error.ts";
+import { fence } from "./fence.ts";
 import { formatHandle, type Handle } from "./handle.ts";
 import type { WaitOptions } from "./lane/waiters.ts";
 import { recordSize, RegionRecord } from "./region_record.ts";
@@ -34,7 +35,7 @@ export interface RegionOwner {
   detach(attachment: Attachment): boolean;
   /** Asks the region's writers, once, to ring when they change it. */
   watch(subject: Subject & { readonly handle: Handle }): void;
-  /** Rings everybody who watches the region. */
+  /** Rings everybody who watches the region; the change must be stored by then, in the order of Atomics. */
   notify(handle: Handle): void;
 }
 
@@ -105,6 +106,7 @@ export class Region implements Disposable {
     this.#access = {
       words: new Int32Array(this.#truth.buffer, 0, Math.floor(size / 4)),
       check: (operation, writes) => this.#check(operation, writes),
+      changed: () => owner.notify(attachment.handle),
       wait: (operation, condition, options) => this.#wait(operation, condition, options),
       waitSync: (operation, condition, timeout) => this.#waitSync(operation, condition, timeout),
     };
@@ -198,7 +200,7 @@ export class Region implements Disposable {
     if (!isOffset(offset) || offset % 4 !== 0 || offset + 4 > this.size) {
       throw this.#misfit("region.word", `a word of 4 bytes at byte ${offset}`);
     }
-    return new AtomicWord(this, this.#access, offset / 4);
+    return new AtomicWord(this.#access, offset / 4);
   }
 
   /**
@@ -239,6 +241,8 @@ export class Region implements Disposable {
    */
   notify(): void {
     this.#check("region.notify", false);
+    // What was written through a view must be seen by who parks after this has looked whether anybody is parked.
+    fence();
     this.#owner.notify(this.handle);
   }
 

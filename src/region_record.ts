@@ -6,6 +6,7 @@
 
 import type { WordAccess } from "./atomic_word.ts";
 import { VmciError } from "./error.ts";
+import { fence } from "./fence.ts";
 import type { WaitOptions } from "./lane/waiters.ts";
 import type { Region } from "./region.ts";
 
@@ -19,9 +20,6 @@ const CAPACITY = 2;
 
 /** A reader gives up after so many versions that were written again while he copied them. */
 const MOST_TRIES = 10_000;
-
-/** A word of nobody else's, for fences. */
-const fenceWord = new Int32Array(1);
 
 /**
  * How many bytes of a region a record needs.
@@ -126,7 +124,7 @@ export class RegionRecord {
     words[slot / 4] = length;
     this.#bytes.set(bytes, slot + SLOT_HEADER_SIZE);
     Atomics.store(words, this.#base + VERSION, next);
-    this.#region.notify();
+    this.#access.changed();
     return next >>> 0;
   }
 
@@ -269,12 +267,6 @@ export class RegionRecord {
 /** The number of the next version. 0 is passed over, since it says that there is none; 2 has its slot. */
 function after(version: number): number {
   return (version + 1) | 0 || 2;
-}
-
-/** Keeps what comes before it before what comes after it, also on processors that reorder loads. */
-function fence(): void {
-  Atomics.store(fenceWord, 0, 0);
-  Atomics.load(fenceWord, 0);
 }
 
 function pad(size: number): number {

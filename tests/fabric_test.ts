@@ -216,6 +216,22 @@ Deno.test("fabric: who hears of a watcher rings it, for what it wrote without kn
   assertEquals(await waiting, 5);
 });
 
+Deno.test("fabric: what a blocking call hears of is told to those who wait for a promise, too", async () => {
+  await using directory = await runDirectory();
+  await using host = await openKept({ device: directory.path, spin: 0 });
+  await using guest = await openKept({ device: directory.path, contextId: 16, spin: 0 });
+  const [mailbox, other] = [host.datagrams.create(), host.datagrams.create()];
+  host.access.addClientPrivileges(mailbox.handle, contextHandle(16), { allow: ["DG_SEND"] });
+  const from = guest.datagrams.create();
+  // While the first of them comes the broker has more to say, which has the host look as well.
+  for (let i = 0; i < 3; i++) {
+    const promise = mailbox.receive({ signal: AbortSignal.timeout(30_000) });
+    from.sendTo(mailbox.handle, new Uint8Array([i]));
+    failsSync("TIMEOUT", () => other.receiveIntoSync(new Uint8Array(8), 5));
+    assertEquals((await promise).payload, new Uint8Array([i]));
+  }
+});
+
 /** What wants memory: how many mappings or allocations must fail for it to fail, and how it is done. */
 const wanting: Readonly<
   Record<string, readonly [symbol: string, times: number, prepare: (vmci: Vmci, other: Vmci) => () => unknown]>

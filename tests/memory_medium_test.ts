@@ -1,7 +1,7 @@
 /** The medium in one process, where the conformance suite does not come: connections and bells that end, and memory. */
 
 import { assertEquals } from "@std/assert";
-import { MAX_REGION_SIZE, openVmci, recordSize } from "../mod.ts";
+import { type AtomicWord, contextHandle, MAX_REGION_SIZE, openVmci, recordSize } from "../mod.ts";
 import { MemoryMedium } from "../src/fabric/memory/memory_medium.ts";
 import type { Bell, Connection, Packet } from "../src/fabric/medium.ts";
 import type { Message } from "../src/fabric/protocol.ts";
@@ -73,6 +73,24 @@ Deno.test("memory medium: a bell that was closed hears nothing more, and a share
   await turn();
   assertEquals(heard, []);
   await own.close();
+});
+
+Deno.test("memory medium: two who ring each other at every ring let the event loop turn", async () => {
+  const device = `memory:rings ${++fabrics}`;
+  await using host = await openVmci({ device, spin: 0 });
+  await using guest = await openVmci({ device, contextId: 16, spin: 0 });
+  using region = host.sharedMemory.create(4096);
+  host.access.addClientPrivileges(region.handle, contextHandle(16), { allow: ["SM_ATTACH"] });
+  using theirs = guest.sharedMemory.attach(region.handle);
+  let looks = 0;
+  let turned = false;
+  setTimeout(() => turned = true);
+  const ringing = (word: AtomicWord) => () => {
+    if (++looks > 100_000) throw new Error("the event loop did not turn");
+    word.add(1);
+    return turned;
+  };
+  await Promise.all([region, theirs].map((it) => it.waitUntil(ringing(it.word(0)))));
 });
 
 Deno.test("memory medium: a region is what its creator says, ends once, and cannot be larger than memory", async () => {

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { Look } from "../src/lane/waiters.ts";
+import { closedMeanwhile, type Look } from "../src/lane/waiters.ts";
 import { type Parking, Waiting } from "../src/lane/waiting.ts";
 import { fails } from "./support/failure.ts";
 
@@ -178,6 +178,73 @@ describe("waiting: a thread that blocks", () => {
     waits.wake();
     assertEquals(await parked, "theirs");
   });
+
+  it("has those parked look again when it has slept, for it heard the bells", async () => {
+    using clock = new FakeClock(0);
+    using world = setUp();
+    const { waits, parking, thing } = world;
+    const promise = waits.park(SUBJECT, thing.look, undefined);
+    parking.onBlock = (timeout) => {
+      clock.now += timeout;
+      thing.there = "rung for meanwhile";
+    };
+    assertEquals(waits.block(() => undefined, 5), undefined);
+    assert(!await isOpen(promise));
+    assertEquals([await promise, parking.blocked], ["rung for meanwhile", [5]]);
+  });
+
+  it("without sleeping has nobody look again", async () => {
+    using world = setUp();
+    const { waits, thing } = world;
+    const promise = waits.park(SUBJECT, thing.look, undefined);
+    assertEquals([waits.block(() => "a", -1), waits.block(() => undefined, 0)], ["a", undefined]);
+    const looks = thing.looks.length;
+    assert(await isOpen(promise));
+    assertEquals(thing.looks.length, looks);
+    thing.there = "b";
+    waits.wake();
+    assertEquals(await promise, "b");
+  });
+
+  it("is to be rung as long as it sleeps, whoever else ends meanwhile", async () => {
+    using world = setUp();
+    const { waits, parking, thing } = world;
+    const promise = waits.park(SUBJECT, thing.look, undefined);
+    const parked: boolean[] = [];
+    parking.onBlock = () => {
+      parked.push(parking.parked);
+      thing.there = "theirs";
+      waits.wake();
+    };
+    assertEquals(waits.block(() => parked.length === 3 ? "mine" : undefined, -1), "mine");
+    assertEquals([parked, await promise], [[true, true, true], "theirs"]);
+    // So does what its own look waits for.
+    let looks = 0;
+    const look = () => {
+      if (++looks > 2) return "mine";
+      thing.there = parking.parked ? "within" : undefined;
+      return waits.block(thing.look, -1) === "within" ? undefined : "never";
+    };
+    parking.onBlock = () => {
+      parked.push(parking.parked);
+      thing.there = "within";
+    };
+    parked.length = 0;
+    assertEquals(waits.block(look, -1), "mine");
+    assertEquals(parked, [true, true]);
+  });
+
+  it("ends without a result when its look closes it, and asks nobody to ring", () => {
+    for (const last of [1, 2]) {
+      const parking = new FakeParking();
+      const waits = new Waiting(parking, 0);
+      let looks = 0;
+      const closing = () => {
+        if (++looks === last) waits.close();
+      };
+      assertEquals([waits.block(closing, -1), looks, parking.blocked], [undefined, last, []]);
+    }
+  });
 });
 
 describe("waiting: a promise", () => {
@@ -256,6 +323,116 @@ describe("waiting: a promise", () => {
     const looks = thing.looks.length;
     waits.wake();
     assertEquals(thing.looks.length, looks);
+  });
+
+  it("is broken by a signal that its own look aborts, whichever look that is", async () => {
+    for (const spin of [0, 10_000]) {
+      for (const last of [1, 2, 1000]) {
+        using _clock = new FakeClock(1);
+        using world = setUp(spin);
+        const { waits, parking } = world;
+        const controller = new AbortController();
+        let looks = 0;
+        const aborting = () => {
+          if (++looks === last) controller.abort(new Error("enough"));
+        };
+        const promise = waits.park(SUBJECT, aborting, { signal: controller.signal, timeout: 100_000 });
+        const ended = assertRejects(() => promise, Error, "enough");
+        for (let turns = 0; turns < 6; turns++) await turn();
+        while (looks < last) waits.wake();
+        await ended;
+        assertEquals(parking.parked, false);
+      }
+    }
+  });
+
+  it("is broken with INVALID_RESOURCE when its own look closes all, whichever look that is and whatever it finds", async () => {
+    for (const spin of [0, 10_000]) {
+      for (const found of [undefined, "found"]) {
+        for (const last of [1, 2, 1000]) {
+          using _clock = new FakeClock(1);
+          const parking = new FakeParking();
+          const waits = new Waiting(parking, spin);
+          let looks = 0;
+          const closing = () => {
+            if (++looks < last) return undefined;
+            waits.failAll(closedMeanwhile);
+            waits.close();
+            return looks === last ? found : undefined;
+          };
+          const promise = waits.park(SUBJECT, closing, { timeout: 100_000 });
+          const settled = promise.then((result) => result, ({ code }) => code as string);
+          for (let turns = 0; turns < 6; turns++) await turn();
+          while (looks < last) waits.wake();
+          // What is found before it parks is its own already.
+          const early = found !== undefined && (last === 1 || last === 2 && spin > 0);
+          assertEquals([await settled, parking.parked], [early ? found : "INVALID_RESOURCE", false]);
+        }
+      }
+    }
+  });
+
+  it("is broken with INVALID_RESOURCE when all was closed before and there is nothing", async () => {
+    const parking = new FakeParking();
+    const waits = new Waiting(parking, 0);
+    waits.close();
+    await fails("INVALID_RESOURCE", () => waits.park(SUBJECT, () => undefined, undefined), SUBJECT);
+    assertEquals([await waits.park(SUBJECT, () => "left", undefined), parking.parked], ["left", false]);
+  });
+
+  it("whose look has everybody look again, each time, lets the event loop turn", async () => {
+    using world = setUp();
+    const { waits, thing } = world;
+    for (const again of [() => waits.wake(), () => waits.nudge()]) {
+      let looks = 0;
+      const changing = () => {
+        looks++;
+        again();
+        return thing.look();
+      };
+      const both = [waits.park(SUBJECT, changing, undefined), waits.park(SUBJECT, changing, undefined)];
+      await turn();
+      looks = 0;
+      // Each looks once in a turn, and in every turn.
+      for (let turns = 1; turns <= 5; turns++) {
+        await turn();
+        assertEquals(looks, 2 * turns);
+      }
+      for (const promise of both) {
+        thing.there = "a";
+        assertEquals(await promise, "a");
+      }
+      await fails("TIMEOUT", () => waits.park(SUBJECT, changing, { timeout: 3 }), SUBJECT);
+    }
+  });
+
+  it("looks once for all that is changed before it can", async () => {
+    using world = setUp();
+    const { waits, thing } = world;
+    const promise = waits.park(SUBJECT, thing.look, undefined);
+    thing.looks.length = 0;
+    for (let changes = 0; changes < 3; changes++) waits.nudge();
+    assertEquals(thing.looks.length, 0);
+    await Promise.resolve();
+    assertEquals(thing.looks.length, 1);
+    thing.there = "a";
+    waits.nudge();
+    assertEquals([await promise, thing.looks.length], ["a", 2]);
+  });
+
+  it("takes one thing, also when what is taken in before its look has everybody look", async () => {
+    using world = setUp();
+    const { waits, parking } = world;
+    const queue: number[] = [];
+    const promise = waits.park(SUBJECT, () => queue.shift(), undefined);
+    parking.onRefresh = () => {
+      parking.onRefresh = () => {};
+      queue.push(1, 2);
+      waits.wake();
+    };
+    waits.wake();
+    assertEquals([await promise, queue], [1, [2]]);
+    await turn();
   });
 
   it("does not listen to its signal any more when it is kept", async () => {

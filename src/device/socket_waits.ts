@@ -126,6 +126,8 @@ export class SocketWaits {
     const timer = timeout === undefined || timeout >= LONG ? undefined : setTimeout(() => {
       if (!look()) waiter.fail(timedOut(subject, timeout));
     }, timeout);
+    // The attempt before may have aborted it, when nobody listened yet.
+    if (signal?.aborted) abort();
     return promise;
   }
 }

@@ -7,7 +7,7 @@
 
 import { VmciError } from "../error.ts";
 import type { ContextId, Handle } from "../handle.ts";
-import { type Look, timedOut, type WaitOptions } from "../lane/waiters.ts";
+import { closedMeanwhile, type Look, timedOut, type WaitOptions } from "../lane/waiters.ts";
 import { type Parking, Waiting } from "../lane/waiting.ts";
 import type { ResourceTypeName } from "../privilege.ts";
 import type { Subject } from "../subject.ts";
@@ -158,7 +158,7 @@ export class Session implements Parking {
     this.waiting = new Waiting(this, options.spin);
     this.self = {
       nudge: () => {
-        if (Atomics.load(this.attention, 0) !== 0) queueMicrotask(() => this.waiting.wake());
+        if (Atomics.load(this.attention, 0) !== 0) this.waiting.nudge();
       },
     };
     this.peers = new Peers(medium, {
@@ -546,6 +546,8 @@ export class Session implements Parking {
     this.assertOpen(subject.operation, subject.handle);
     const result = this.waiting.block(look, this.medium.concurrent ? timeout : 0);
     if (result !== undefined) return result;
+    // The look itself may have closed it.
+    this.assertOpen(subject.operation, subject.handle);
     if (this.medium.concurrent) throw timedOut(subject, timeout);
     throw new VmciError("WOULD_BLOCK", {
       ...subject,
@@ -827,9 +829,7 @@ export class Session implements Parking {
     this.#closed = true;
     sessions.delete(this);
     clearTimeout(this.#retryTimer);
-    this.waiting.failAll((subject) =>
-      new VmciError("INVALID_RESOURCE", { ...subject, reason: "this Vmci was closed meanwhile" })
-    );
+    this.waiting.failAll(closedMeanwhile);
     this.waiting.close();
     this.#greeting?.connection.close();
     this.#connection?.close();

@@ -21,7 +21,7 @@ export type Look<T> = () => T | undefined;
 interface Waiter {
   /** What it is about. */
   readonly subject: Subject;
-  /** Looks, and settles the promise if there is something; says whether it is settled. */
+  /** Looks, and settles the promise if there is something; says whether anything came of it. */
   readonly settle: () => boolean;
   /** Settles the promise with an error. */
   readonly fail: (error: unknown) => void;
@@ -34,6 +34,8 @@ export const LONG = 0x7FFF_FFFF;
 export class Waiters {
   readonly #waiters = new Set<Waiter>();
   readonly #left: () => void;
+  /** Whether some of them are looking just now. A look may have others look. */
+  #looking = false;
 
   /** @param left Called when one of them waits no longer. */
   constructor(left: () => void) {
@@ -43,6 +45,11 @@ export class Waiters {
   /** How many there are. */
   get size(): number {
     return this.#waiters.size;
+  }
+
+  /** Whether one of them is looking just now. */
+  get looking(): boolean {
+    return this.#looking;
   }
 
   /**
@@ -72,15 +79,17 @@ export class Waiters {
         try {
           const result = look();
           if (result === undefined) return false;
+          // So may the look itself.
+          if (!this.#waiters.has(waiter)) return true;
           leave();
           resolve(result);
         } catch (error) {
-          leave();
-          reject(error);
+          waiter.fail(error);
         }
         return true;
       },
       fail: (error) => {
+        if (!this.#waiters.has(waiter)) return;
         leave();
         reject(error);
       },
@@ -89,10 +98,22 @@ export class Waiters {
     signal?.addEventListener("abort", abort, { once: true });
     if (timeout !== undefined && timeout < LONG) {
       timer = setTimeout(() => {
-        if (!waiter.settle()) waiter.fail(timedOut(subject, timeout));
+        if (!this.during(waiter.settle)) waiter.fail(timedOut(subject, timeout));
       }, timeout);
     }
+    // Whoever looked last, before there was anybody to listen, may have aborted it.
+    if (signal?.aborted) abort();
     return promise;
+  }
+
+  /** Does something of which looks are a part; not within another such thing. */
+  during<T>(act: () => T): T {
+    this.#looking = true;
+    try {
+      return act();
+    } finally {
+      this.#looking = false;
+    }
   }
 
   /** Everybody looks; says whether anybody found something. */
@@ -106,6 +127,11 @@ export class Waiters {
   failAll(makeError: (subject: Subject) => unknown): void {
     for (const waiter of this.#waiters) waiter.fail(makeError(waiter.subject));
   }
+}
+
+/** The error of a wait whose session was closed. */
+export function closedMeanwhile(subject: Subject): VmciError {
+  return new VmciError("INVALID_RESOURCE", { ...subject, reason: "this Vmci was closed meanwhile" });
 }
 
 /** The error of a wait that took too long. */

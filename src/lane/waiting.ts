@@ -2,7 +2,7 @@
  * Waiting: look, spin while that has paid lately, then park until a bell rings.
  *
  * To park is to raise the attention word and look once more; who changes something stores it and then loads the word.
- * Both do so by Atomics, so at least one of them sees the other.
+ * Both do so by Atomics, or with a fence between the two, so at least one of them sees the other.
  *
  * A wait as a promise never holds the event loop for long: it spins for a slice, lets the loop turn, spins again, and
  * after a few turns without anything it parks. Whether it spins at all it has learnt ({@linkcode AdaptiveSpin}).
@@ -12,7 +12,7 @@
 
 import type { Subject } from "../subject.ts";
 import { AdaptiveSpin } from "./adaptive_spin.ts";
-import { LONG, type Look, Waiters, type WaitOptions } from "./waiters.ts";
+import { closedMeanwhile, LONG, type Look, Waiters, type WaitOptions } from "./waiters.ts";
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -52,7 +52,15 @@ export class Waiting {
   /** Milliseconds that may be spun in one turn of the event loop, and by one call that blocks. */
   readonly #slice: number;
   readonly #waiters = new Waiters(() => this.#settleDown());
+  readonly #settle = (): true | undefined => this.#waiters.settle() || undefined;
   #keepAlive: Timer | undefined;
+  #closed = false;
+  /** How many calls are blocking: what one looks at may block as well. */
+  #blocking = 0;
+  /** Whether those who wait look again as soon as this thread has done what it does. */
+  #soon = false;
+  /** Those who wait look again in the next turn. */
+  #later: ReturnType<typeof setImmediate> | undefined;
   /** Milliseconds of spinning left in this turn. */
   #allowance: number;
   /** Milliseconds that the last spin took, about. */
@@ -80,23 +88,30 @@ export class Waiting {
    *
    * @param look Looks for the result.
    * @param timeout Milliseconds, or -1 without end.
-   * @returns The result, or `undefined` when the time was over.
+   * @returns The result, or `undefined` when the time was over, or the look has closed this.
    */
   block<T>(look: Look<T>, timeout: number): T | undefined {
     const found = this.#look(look) ?? this.#spin(look, this.#slice);
     if (found !== undefined || timeout === 0) return found;
+    if (this.#closed) return undefined;
     const end = timeout < 0 ? Infinity : performance.now() + timeout;
+    let slept = false;
+    this.#blocking++;
     Atomics.store(this.#parking.attention, 0, 1);
     try {
       for (;;) {
         const result = this.#look(look);
         if (result !== undefined) return result;
         const left = end - performance.now();
-        if (left <= 0) return undefined;
+        if (left <= 0 || this.#closed) return undefined;
+        slept = true;
         this.#parking.block(Math.ceil(Math.min(left, BLOCK_SLICE)));
       }
     } finally {
+      this.#blocking--;
       this.#settleDown();
+      // The bells were heard here, and tell those who wait for a promise no more.
+      if (slept) this.nudge();
     }
   }
 
@@ -114,6 +129,8 @@ export class Waiting {
       let found = this.#look(look);
       const hot = this.#slice > 0 && (this.#nextTurn !== undefined || this.#adaptive.pays);
       if (found === undefined && hot) found = this.#spinInTurn(look);
+      // The look may have closed this.
+      if (found === undefined && this.#closed) throw closedMeanwhile(subject);
       if (found !== undefined) return ++this.#unturned < MOST_UNTURNED ? Promise.resolve(found) : this.#turned(found);
       const promise = this.#waiters.add(subject, () => this.#look(look), options);
       if (hot) this.#linger();
@@ -127,7 +144,27 @@ export class Waiting {
 
   /** A bell rang: everybody looks again. */
   wake(): void {
-    this.#waiters.settle();
+    // Looks that have each other look would have no end.
+    if (this.#waiters.looking) this.nudge();
+    else this.#waiters.during(this.#settle);
+  }
+
+  /** This thread changed something: those who wait look again when it has done what it does. */
+  nudge(): void {
+    if (this.#closed || this.#waiters.size === 0) return;
+    if (this.#waiters.looking) {
+      // A look that changes something each time would hold up the event loop for ever.
+      this.#later ??= setImmediate(() => {
+        this.#later = undefined;
+        this.wake();
+      });
+    } else if (!this.#soon) {
+      this.#soon = true;
+      queueMicrotask(() => {
+        this.#soon = false;
+        this.wake();
+      });
+    }
   }
 
   /** Ends every wait with an error. */
@@ -135,11 +172,13 @@ export class Waiting {
     this.#waiters.failAll(makeError);
   }
 
-  /** Gives the timers back; no wait may follow. */
+  /** Gives the timers back. A wait that follows, or looks just now, fails unless its look finds or throws something. */
   close(): void {
+    this.#closed = true;
     clearInterval(this.#keepAlive);
     clearImmediate(this.#nextTurn);
-    this.#keepAlive = this.#nextTurn = undefined;
+    clearImmediate(this.#later);
+    this.#keepAlive = this.#nextTurn = this.#later = undefined;
   }
 
   #look<T>(look: Look<T>): T | undefined {
@@ -151,6 +190,7 @@ export class Waiting {
 
   /** Parks those who wait: from now on a bell tells. */
   #raise(): void {
+    if (this.#closed || this.#waiters.size === 0) return;
     if (this.#keepAlive === undefined) this.#keepAlive = setInterval(() => {}, LONG);
     else this.#keepAlive.ref();
     this.#parking.listen();
@@ -160,8 +200,8 @@ export class Waiting {
 
   /** Nobody needs to be rung when nobody waits. */
   #settleDown(): void {
-    if (this.#waiters.size > 0) return;
-    Atomics.store(this.#parking.attention, 0, 0);
+    if (this.#closed || this.#waiters.size > 0) return;
+    if (this.#blocking === 0) Atomics.store(this.#parking.attention, 0, 0);
     this.#keepAlive?.unref();
   }
 
@@ -194,8 +234,8 @@ export class Waiting {
 
   /** Spins as long as this turn allows. */
   #spinInTurn<T>(look: Look<T>): T | undefined {
-    if (this.#allowance <= 0) return undefined;
-    const parked = this.#waiters.size > 0 && this.#waiters.size <= FEW;
+    if (this.#allowance <= 0 || this.#closed) return undefined;
+    const parked = this.#blocking === 0 && this.#waiters.size > 0 && this.#waiters.size <= FEW;
     // Who looks need not be rung; those parked look again afterwards.
     if (parked) Atomics.store(this.#parking.attention, 0, 0);
     try {
@@ -206,14 +246,18 @@ export class Waiting {
       // Also when looking fails: those parked must be rung again.
       this.#allowance -= this.#spun;
       if (parked && this.#turns === 0) this.#raise();
-      this.#nextTurn ??= setImmediate(() => this.#turn());
+      this.#turnOnce();
     }
   }
 
   /** Those who wait look again in the next turns of the event loop, before they park. */
   #linger(): void {
     this.#turns = TURNS;
-    this.#nextTurn ??= setImmediate(() => this.#turn());
+    this.#turnOnce();
+  }
+
+  #turnOnce(): void {
+    if (!this.#closed) this.#nextTurn ??= setImmediate(() => this.#turn());
   }
 
   #turn(): void {
@@ -224,7 +268,7 @@ export class Waiting {
       this.#turns = 0;
       return;
     }
-    const came = this.#spinInTurn(() => this.#waiters.settle() || undefined);
+    const came = this.#waiters.during(() => this.#spinInTurn(this.#settle));
     this.#turns = came ? TURNS : this.#turns - 1;
     if (this.#turns > 0) return;
     this.#adaptive.missed();

@@ -161,8 +161,13 @@ class MemoryConnection implements Connection {
   }
 }
 
-/** One end of a bell: rings come from a later turn of the microtask queue, as they come from the event loop elsewhere. */
+/**
+ * One end of a bell: rings come from a later turn of the microtask queue, as they come from the event loop elsewhere; or
+ * from the event loop here, too, when another one has just been heard.
+ */
 class MemoryBell implements Bell {
+  /** Whether one of them is heard just now. */
+  static #heard = false;
   #other: MemoryBell | undefined;
   #closed = false;
   #ended = false;
@@ -208,10 +213,20 @@ class MemoryBell implements Bell {
   #strike(): void {
     if (this.#pending) return;
     this.#pending = true;
-    queueMicrotask(() => {
-      this.#pending = false;
-      if (!this.#closed) this.#rung?.();
-    });
+    // Two who ring because they were rung would hold up the event loop for ever.
+    if (MemoryBell.#heard) setImmediate(() => this.#hear());
+    else queueMicrotask(() => this.#hear());
+  }
+
+  #hear(): void {
+    this.#pending = false;
+    if (this.#closed) return;
+    MemoryBell.#heard = true;
+    try {
+      this.#rung?.();
+    } finally {
+      MemoryBell.#heard = false;
+    }
   }
 }
 

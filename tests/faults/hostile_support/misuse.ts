@@ -42,6 +42,14 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
+/** Lets the event loop turn, often enough that whoever spins has parked. */
+async function parked(): Promise<void> {
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Microseconds that waits spin, in cases that differ by it. */
+const SPINS = [0, 50];
+
 function turns(milliseconds = 0): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
@@ -353,6 +361,108 @@ const cases: Readonly<Record<string, (stage: Stage) => unknown>> = {
       return true;
     })));
     return await Promise.all(outcomes);
+  },
+  "close in a condition: at its first look, while it spins, when it is parked": async ({ device }) => {
+    const outcomes: string[] = [];
+    for (const spin of SPINS) {
+      for (const found of [false, true]) {
+        for (const when of ["first", "turned", "rung"]) {
+          const vmci = await openVmci({ device, spin });
+          const from = await openVmci({ device });
+          const region = vmci.sharedMemory.create(4096);
+          const theirs = from.sharedMemory.attach(region.handle).word(0);
+          const beside = codeOf(vmci.datagrams.create().receive());
+          let now = when === "first";
+          if (when === "turned") setImmediate(() => now = true);
+          const waiting = codeOf(region.waitUntil(() => {
+            if (!now && region.word(0).load() === 0) return false;
+            vmci.close();
+            return found;
+          }));
+          await parked();
+          if (when !== "first") theirs.store(1);
+          outcomes.push(await waiting, await beside);
+          from.close();
+        }
+      }
+    }
+    return outcomes;
+  },
+  "block, and close in the condition": async ({ device }) => {
+    const outcomes: string[] = [];
+    for (const spin of SPINS) {
+      for (const found of [false, true]) {
+        for (const last of [1, 2]) {
+          const vmci = await openVmci({ device, spin });
+          const region = vmci.sharedMemory.create(4096);
+          let looks = 0;
+          outcomes.push(code(() =>
+            region.waitUntilSync(() => {
+              if (++looks < last) return false;
+              vmci.close();
+              return found;
+            }, 10_000)
+          ));
+        }
+      }
+    }
+    return outcomes;
+  },
+  "change in a condition what it looks at": async ({ device }) => {
+    const outcomes: unknown[] = [];
+    for (const spin of SPINS) {
+      const vmci = await openVmci({ device, spin });
+      const lock = vmci.sharedMemory.create(4096);
+      const word = lock.word(0);
+      const take = () => word.exchange(1) === 0;
+      word.store(1);
+      outcomes.push(await codeOf(lock.waitUntil(take, { timeout: 50 })));
+      outcomes.push(await codeOf(lock.waitUntil(take, { signal: AbortSignal.timeout(50) })));
+      const all = [lock.waitUntil(take), lock.waitUntil(take)];
+      await parked();
+      setTimeout(() => word.store(0));
+      await Promise.race(all);
+      word.store(0);
+      await Promise.all(all);
+      const opening = () => {
+        vmci.datagrams.create().close();
+        return false;
+      };
+      outcomes.push(await codeOf(lock.waitUntil(opening, { timeout: 50 })));
+      vmci.close();
+    }
+    return outcomes;
+  },
+  "wait in a condition": async ({ device }) => {
+    const outcomes: unknown[] = [];
+    for (const spin of SPINS) {
+      const vmci = await openVmci({ device, spin });
+      const region = vmci.sharedMemory.create(4096);
+      const endpoint = vmci.datagrams.create();
+      const waiting = () => {
+        code(() => endpoint.receiveSync(1));
+        return false;
+      };
+      outcomes.push(await codeOf(region.waitUntil(waiting, { timeout: 50 })));
+      vmci.close();
+    }
+    return outcomes;
+  },
+  "abort in a condition": async ({ device }) => {
+    const outcomes: unknown[] = [];
+    for (const spin of SPINS) {
+      const vmci = await openVmci({ device, spin });
+      const region = vmci.sharedMemory.create(4096);
+      const controller = new AbortController();
+      const aborting = () => {
+        controller.abort(new RangeError("mine"));
+        return false;
+      };
+      outcomes.push(await codeOf(region.waitUntil(aborting, { signal: controller.signal })));
+      // Nobody waits any more: nothing keeps this process, and nobody rings it.
+      vmci.close();
+    }
+    return outcomes;
   },
   "throw in iterators, and leave them": async ({ host, guest }) => {
     const endpoint = open(host);
