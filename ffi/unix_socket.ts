@@ -384,6 +384,9 @@ export function isHungUp(fd: number): boolean {
 const stroke = new Uint8Array(1);
 const strokes = new Uint8Array(4096);
 
+/** So often a bell is read at once. */
+const MOST_READS = 16;
+
 /**
  * Rings a bell: one byte down a stream socket.
  *
@@ -404,14 +407,15 @@ export function ringBell(fd: number): boolean {
 }
 
 /**
- * Takes all strokes out of a bell.
+ * Takes the strokes out of a bell: all of them, unless somebody rings faster than they can be read.
  *
  * @param fd The descriptor.
  * @returns `false` when nobody is at the other end any more.
  * @throws {SystemError} EBADF and the like.
  */
 export function drainBell(fd: number): boolean {
-  while (true) {
+  // Who rings without end must not hold this thread up: what is left is found by whoever looks next.
+  for (let reads = 0; reads < MOST_READS; reads++) {
     const result = libc.recv(fd, strokes, BigInt(strokes.length), MSG_DONTWAIT);
     const error = errno();
     if (result === 0) return false;
@@ -421,4 +425,5 @@ export function drainBell(fd: number): boolean {
     if (error === Errno.ECONNRESET) return false;
     if (error !== Errno.EINTR) throw new SystemError(error, "recv");
   }
+  return true;
 }

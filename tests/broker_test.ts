@@ -903,6 +903,24 @@ describe("broker: recovery", () => {
     assertEquals([world.broker.recovering, world.inspect("resources").length], [false, 2]);
   });
 
+  it("who watches a region before another one is back is introduced to it, by the bell that they have", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: survivors(1, 2, 3) });
+    const region = handleOf(VM, 3000);
+    const [watcher, late, stranger] = [returned(world, 1), returned(world, 2), returned(world, 3)];
+    assert(announceRegion(world, watcher, region));
+    watcher.ask("announce_peers", { peers: [late.client.number] });
+    watcher.ask("announce_attachment", attachment(region, 1));
+    watcher.ask("watch_region", { handle: region });
+    watcher.ask("announced", {});
+    late.ask("announce_peers", { peers: [watcher.client.number] });
+    for (const [client, bells] of [[late, 0], [stranger, 1]] as const) {
+      for (let said = 0; said < 2; said++) client.ask("announce_attachment", attachment(region, 1));
+      assertEquals(client.take("watcher").map(({ body }) => body), [{ handle: region, peer: watcher.client.number }]);
+      assertEquals([client.take("peer").length, watcher.take("peer").length], [bells, bells]);
+      client.ask("announced", {});
+    }
+  });
+
   it("a client without a byte of the roster is expected by its number", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [clientSurvivor(2000)] });
     const old = returned(world, -1, VM, 2000);

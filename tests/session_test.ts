@@ -680,6 +680,38 @@ Deno.test(
     session.peers.remove(6);
   }),
 );
+Deno.test(
+  "session: who has a peer rings it by its newer bell, and the end of the older one is not its end",
+  withSession(({ session, broker }) => {
+    const [old, newer] = [new FakeBell(), new FakeBell()];
+    const said = (bell: FakeBell) => broker.say({ notice: "peer", peer: 6 }, { shares: [bell, new Int32Array([1])] });
+    session.listen();
+    said(old);
+    session.refresh();
+    const peer = session.peer(6)!;
+    // The other side has heard of the newer one, and closed the older one, before this side hears of it.
+    said(newer);
+    old.ended();
+    assertEquals([session.peer(6) === peer, old.closed, broker.argsOf("forget_peer")], [true, true, []]);
+    const rings = newer.rings;
+    assert(rings > 0, "what the old one was rung for may not have been heard");
+    peer.nudge();
+    assertEquals(newer.rings, rings + 1);
+    session.peers.remove(6);
+  }),
+);
+Deno.test(
+  "session: a new broker hears of the bells that there are before it is asked for what may need one",
+  withSession(({ session, broker, next }) => {
+    broker.say({ notice: "peer", peer: 6 }, { shares: [new FakeBell(), new Int32Array(1)] });
+    session.refresh();
+    session.onAnnounce(() => session.request(SUBJECT, "watch_region", { handle: HANDLE }));
+    broker.alive = false;
+    session.request(SUBJECT, "lookup", { name: "a" });
+    assertEquals(next.operations, ["announce_peers", "watch_region", "announced", "lookup"]);
+    session.peers.remove(6);
+  }),
+);
 
 Deno.test(
   "session: a thread that blocks finds peers that are gone, and looks for a broker when it has none",

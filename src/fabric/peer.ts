@@ -16,10 +16,10 @@ export interface Nudgeable {
 export class Peer implements Nudgeable {
   /** Its number. */
   readonly number: number;
-  readonly #bell: Bell;
-  readonly #attention: SharedWord;
+  #bell: Bell;
+  #attention: SharedWord;
   /** The word itself, one property away on the hot path. */
-  readonly #word: Int32Array;
+  #word: Int32Array;
   /** Whether the bell is listened to. */
   #listening = false;
   #closed = false;
@@ -44,6 +44,16 @@ export class Peer implements Nudgeable {
   nudge(): void {
     // A bell whose other end is gone is found out by whoever drains it.
     if (!this.#closed && Atomics.load(this.#word, 0) !== 0) this.#bell.ring();
+  }
+
+  /** Has another bell and word from now on; whoever rings this peer rings that bell. */
+  renew(bell: Bell, attention: SharedWord): void {
+    this.#bell.close();
+    this.#attention.close();
+    this.#bell = bell;
+    this.#attention = attention;
+    this.#word = attention.word;
+    this.#listening = false;
   }
 
   /** Has the event loop watch the bell. */

@@ -9,6 +9,8 @@ import { Peer } from "./peer.ts";
 
 /** What is done when something happens to a peer. */
 export interface PeerHooks {
+  /** The other end of its bell is gone: what the broker has said is heard first, for it may have given a new bell. */
+  readonly ending: () => void;
   /** It rang. */
   readonly rung: () => void;
   /** Its end of the bell is gone: with it, or without; the broker knows. */
@@ -56,11 +58,15 @@ export class Peers {
    */
   adopt(number: number, shares: readonly Share[]): void {
     const bell = this.#medium.openBell(shares[0]!);
-    const peer = new Peer(number, bell, this.#attention(shares[1]!));
+    const attention = this.#attention(shares[1]!);
+    const known = this.#peers.get(number);
+    const peer = known ?? new Peer(number, bell, attention);
     // Two brokers may each have made one; both ends then use the newer.
-    this.#peers.get(number)?.close();
+    known?.renew(bell, attention);
     this.#peers.set(number, peer);
     if (this.#listening) this.#listenTo(peer);
+    // It may have closed the older one before it heard what that was rung for.
+    known?.nudge();
   }
 
   /** Has the event loop watch every bell. */
@@ -72,7 +78,8 @@ export class Peers {
   /** Takes in what was rung at every bell, without the event loop. */
   drain(): void {
     for (const peer of [...this.#peers.values()]) {
-      if (!peer.bell.drain()) this.#ended(peer);
+      const { bell } = peer;
+      if (!bell.drain()) this.#ended(peer, bell);
     }
   }
 
@@ -101,12 +108,13 @@ export class Peers {
   }
 
   #listenTo(peer: Peer): void {
-    peer.listen(this.#hooks.rung, () => this.#ended(peer));
+    const { bell } = peer;
+    peer.listen(this.#hooks.rung, () => this.#ended(peer, bell));
   }
 
-  #ended(peer: Peer): void {
-    // It may have been replaced meanwhile.
-    if (this.#peers.get(peer.number) !== peer) return;
+  #ended(peer: Peer, bell: Bell): void {
+    this.#hooks.ending();
+    if (this.#peers.get(peer.number) !== peer || peer.bell !== bell) return;
     this.remove(peer.number);
     this.#hooks.ended(peer);
   }

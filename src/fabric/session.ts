@@ -162,6 +162,9 @@ export class Session implements Parking {
       },
     };
     this.peers = new Peers(medium, {
+      ending: () => {
+        if (this.#connection !== undefined) this.#drain();
+      },
       rung: () => {
         this.refresh();
         this.waiting.wake();
@@ -814,8 +817,9 @@ export class Session implements Parking {
     }
     const belongs = this.holdings.publicEntries();
     if (belongs !== undefined) this.request({ operation }, "announce_entries", belongs);
-    for (const announcer of this.#announcers) announcer();
+    // First: whom it has a bell with is given no other one for what it announces, and watches, now.
     for (const peers of pages(this.peers.numbers)) this.request({ operation }, "announce_peers", { peers });
+    for (const announcer of this.#announcers) announcer();
     this.request({ operation }, "announced", {});
     return lost;
   }

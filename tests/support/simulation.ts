@@ -175,6 +175,8 @@ interface Held {
 }
 
 interface HeldAttachment {
+  /** Whether it is watched. */
+  watched?: boolean;
   readonly handle: Handle;
   readonly size: number;
   readonly creatorOnly: boolean;
@@ -543,13 +545,17 @@ export class Simulation {
       const entries = { type: "GROUP", handle: PUBLIC, ...nothing, members: present ? [member] : [] };
       client.announcing.push(say("announce_entries", entries));
     }
-    for (const attachment of client.attachments.values()) {
+    const peers = say("announce_peers", { peers: client.bells });
+    const first = this.#random.oneIn(2);
+    if (first) client.announcing.push(peers);
+    for (const { watched, ...attachment } of client.attachments.values()) {
       client.announcing.push(say("announce_attachment", attachment));
+      if (watched) client.announcing.push(say("watch_region", { handle: attachment.handle }));
     }
     for (const lane of client.lanes.values()) client.announcing.push(say("announce_lane", lane));
     for (const [watch, it] of client.watches) client.announcing.push(say("watch_names", { watch, ...it }));
     if (client.subscribed) client.announcing.push(say("subscribe", {}));
-    client.announcing.push(say("announce_peers", { peers: client.bells }));
+    if (!first) client.announcing.push(peers);
     client.announcing.push(say("announced", {}));
     // What was under way is asked again.
     for (const request of [...client.pending.values()]) {
@@ -885,6 +891,9 @@ export class Simulation {
         } else known.count++;
         return;
       }
+      case "watch_region":
+        client.attachments.get(key(args.handle))!.watched = true;
+        return;
       case "detach": {
         const attachment = client.attachments.get(key(args.handle))!;
         if (--attachment.count > 0) return;

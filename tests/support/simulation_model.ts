@@ -1006,7 +1006,15 @@ export class SimulationModel {
         region = { type: "SHAREDMEM", handle, context: handle.context, size, creatorOnly, owner: undefined };
         this.things.push(region);
       }
+      const watching = this.#attachedTo(region).filter((it) => it.watches);
       this.attachments.push({ person, region, count, watches: false });
+      for (const it of watching) {
+        try {
+          this.#introduce(region, [[it.person, person]]);
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+        }
+      }
       return { accepted: true };
     },
     announce_lane: (person, half) => {

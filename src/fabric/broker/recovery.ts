@@ -29,6 +29,7 @@ import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
 import { destroy, own } from "./resources.ts";
+import { introduceReturned } from "./watchers.ts";
 
 /** What a new broker expects the holder of a byte of the roster by. */
 export function slotSurvivor(slot: number): string {
@@ -138,7 +139,9 @@ export const recoveryHandlers: Handlers<
         fabric.notify(other, "region_peer", { handle: region.handle, context: id, attached: true });
       }
     }
+    const isBack = !client.attachments.has(region);
     attach(client, region, more);
+    if (isBack) introduceReturned(fabric, region, client);
     return { accepted: true };
   },
 

@@ -49,13 +49,21 @@ export function introduceAgain(fabric: FabricState, a: Client, b: Client): void 
   for (const region of a.attachments.keys()) {
     if (!b.attachments.has(region)) continue;
     for (const [watcher, writer] of [[a, b], [b, a]] as const) {
-      if (!region.watchers.has(watcher)) continue;
-      try {
-        introduceWatchers(fabric, region, [[watcher, writer]]);
-      } catch (error) {
-        // There is nobody to be told that there can be none now; the bell is lost all the same.
-        if (!(error instanceof VmciError)) throw error;
-      }
+      if (region.watchers.has(watcher)) introduce(fabric, region, watcher, writer);
     }
+  }
+}
+
+/** One is back under this broker: who has begun to watch meanwhile is rung by it too. */
+export function introduceReturned(fabric: FabricState, region: Region, writer: Client): void {
+  for (const watcher of region.watchers) introduce(fabric, region, watcher, writer);
+}
+
+/** There is nobody to be told that there can be no bell now: the others have theirs all the same. */
+function introduce(fabric: FabricState, region: Region, watcher: Client, writer: Client): void {
+  try {
+    introduceWatchers(fabric, region, [[watcher, writer]]);
+  } catch (error) {
+    if (!(error instanceof VmciError)) throw error;
   }
 }
