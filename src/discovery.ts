@@ -124,10 +124,21 @@ export class Discovery {
       if (this.#missed > 0) this.#missed++;
       for (const [number, watch] of this.#watches) {
         watch.begin();
-        const { prefix, exact } = watch;
-        session.request({ operation: "announce" }, "watch_names", { watch: number, prefix, exact });
+        this.#watchAgain(number, watch);
       }
     });
+  }
+
+  /** A new broker is asked for what the one before told; if it has no room for that, only this watch ends. */
+  #watchAgain(number: number, watch: NameWatch): void {
+    const { prefix, exact } = watch;
+    try {
+      this.#session.request({ operation: "announce" }, "watch_names", { watch: number, prefix, exact });
+    } catch (error) {
+      if (!(error instanceof VmciError) || error.code !== "NO_RESOURCES") throw error;
+      this.#watches.delete(number);
+      watch.fail(new VmciError(error.code, { operation: watch.operation, reason: error.reason, cause: error }));
+    }
   }
 
   /**

@@ -296,3 +296,21 @@ Deno.test("what others grant, and whom they let into a group, is told only to an
   owner.ask("grant", granting(mailbox, 18));
   owner.ask("add_member", joining(18));
 });
+Deno.test("what a client says again to the same broker counts once: watches, names, grants", () => {
+  const world = new BrokerWorld({ quotas: { watches: 2 }, firstNumber: 2000, survivors: [slotSurvivor(3)] });
+  const client = world.join(16, { slot: 3, client: 1031 });
+  const handle = { context: 16, resource: 1030 };
+  const resource = { type: "GROUP", handle, size: 0, creatorOnly: false, ticket: "" } as const;
+  const names = Array.from({ length: DEFAULT_QUOTA.names }, (_, i) => `name ${i}`);
+  const nothing = { type: "GROUP" as const, handle, grants: [], members: [], tickets: [] };
+  for (let said = 0; said < 2; said++) {
+    assertEquals(client.ask("announce_resource", resource).accepted, true);
+    for (let i = 0; i < names.length; i += 32) {
+      const page = { ...nothing, names: names.slice(i, i + 32) };
+      assertEquals(client.ask("announce_entries", page).refused, []);
+    }
+    for (const watch of [1, 2]) client.ask("watch_names", { watch, prefix: "x", exact: false });
+  }
+  client.refused("NO_RESOURCES", "watch_names", { watch: 3, prefix: "x", exact: false });
+  assertEquals(client.ask("announce_entries", { ...nothing, names: ["one more"] }).refused, ["one more"]);
+});

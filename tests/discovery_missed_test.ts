@@ -14,6 +14,8 @@ class FakeSession {
   /** What is listed; and what the broker says before each page of it. */
   names: DiscoveredName[] = [];
   before: (page: number) => void = () => {};
+  /** What it is refused next. */
+  refusing: VmciError | undefined;
   readonly self = { nudge: () => queueMicrotask(() => this.waits.splice(0).forEach((look) => look())) };
   readonly waits: (() => void)[] = [];
   readonly #handlers = new Map<string, (body: unknown) => void>();
@@ -39,6 +41,9 @@ class FakeSession {
 
   request(_subject: unknown, op: string, { prefix, after }: { prefix: string; after: string | null }): unknown {
     this.asked.push(op === "list" ? `list ${prefix} ${after}` : op);
+    const { refusing } = this;
+    this.refusing = undefined;
+    if (refusing !== undefined) throw refusing;
     if (op !== "list") return { result: {} };
     this.before(this.asked.filter((it) => it.startsWith("list")).length);
     // Pages of two: the order of these names is that of JavaScript.
@@ -132,6 +137,17 @@ Deno.test("missed names: that all have announced removes nothing that was missed
   session.say("settled");
   assertEquals(await read(1), ["removed c 2000"]);
   assertEquals(session.asked.slice(1), ["list  null", "watch_names", "list  null"]);
+});
+
+Deno.test("a watch that a new broker has no room for ends with that, and nothing else does", async () => {
+  const { session, discovery, changes } = await watching();
+  const other = discovery.watch("o");
+  const refused = new VmciError("NO_RESOURCES", { operation: "watch_names", reason: "the quota" });
+  session.refusing = refused;
+  session.announce();
+  assertEquals((await fails("NO_RESOURCES", () => changes.next(), { operation: "discovery.watch" })).cause, refused);
+  session.say("name", { watch: 1, change: "added", entries: [entry("o")] });
+  assertEquals((await other.next()).value!.name, "o");
 });
 
 Deno.test("missed names: who waits for a name finds it, by one page", async () => {

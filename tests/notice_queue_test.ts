@@ -138,11 +138,7 @@ Deno.test("notice queue: of names that come and go so many wait, and in place of
 });
 
 Deno.test("notice queue: what others cause counts for nothing against who does not read", () => {
-  const caused = [{ notice: "ping", client: 1, token: 2 }, context("added"), {
-    notice: "keep_member",
-    handle,
-    member: {},
-  }];
+  const caused = [{ notice: "ping", client: 1, token: 2 }, context("added"), { notice: "peer", peer: 5 }];
   const queue = queueOf(...caused, reply, name("added", "a"), name("added", "b", "c"), peer(true), peer(false, 17));
   assertEquals([queue.length, queue.caused], [8, 4]);
   for (const peer of [1, 2]) queue.push({ message: { notice: "peer_gone", peer }, descriptors: [], notify: true });

@@ -121,7 +121,7 @@ test("served socket: a lock that others may hold is refused, not waited for", ()
       const { reason } = failsSync("NO_ACCESS", () => ServedSocket.listen(`${path}/socket`));
       assertStringIncludes(
         reason,
-        `${path}/socket.lock should be a file of this user's alone, with mode 600: remove it`,
+        `${path}/socket.lock should be an empty file of this user's alone, with mode 600: remove it`,
       );
       Deno.removeSync(`${path}/socket.lock`);
       assertEquals([...Deno.readDirSync(path)].map(({ name }) => name), ["target"]);
@@ -133,6 +133,9 @@ test("served socket: a lock that others may hold is refused, not waited for", ()
     Deno.chmodSync(`${path}/socket.lock`, 0o604);
     refused();
     Deno.mkdirSync(`${path}/socket.lock`, { mode: 0o700 });
+    refused();
+    // A file with something in it is somebody's, and no lock.
+    Deno.writeTextFileSync(`${path}/socket.lock`, "precious", { mode: 0o600 });
     refused();
     // Only root can make a file another's.
     if (Deno.uid() !== 0) return;

@@ -98,3 +98,29 @@ Deno.test("who sends again what the stopped daemon did not answer has the bell t
     house.daemon.kill("SIGCONT");
   }
 });
+
+Deno.test("who reads hundreds of lanes that have ended is heard of and hears, though it asks nothing itself", async () => {
+  await using house = await House.serving();
+  const agent = house.agent();
+  const reader = await agent.scenes.open({ device: house.main, spin: 0 });
+  const inbox = await reader.datagrams.create();
+  await reader.access.addClientPrivileges(await inbox.handle, PUBLIC_GROUP, { allow: ["DG_SEND"] });
+  const names = await reader.discovery.watch("late");
+  const to = await inbox.handle;
+  const many = 600;
+  using sender = await openVmci({ device: house.main, contextId: VM });
+  for (let i = 0; i < many; i++) {
+    using source = sender.datagrams.create();
+    source.sendTo(to, Uint8Array.of(1));
+  }
+  for (let i = 0; i < many; i++) await inbox.receive({ timeout: 5000 });
+  // It waits now, and never asks the daemon anything by itself.
+  const waiting = inbox.receive({ timeout: 5000 });
+  const next = (names as unknown as AsyncIterator<{ name: string }>).next();
+  using other = await openVmci({ device: house.main, contextId: VM + 1 });
+  using source = other.datagrams.create();
+  other.discovery.register("late", source.handle);
+  assertEquals((await next).value.name, "late");
+  source.sendTo(to, Uint8Array.of(7));
+  assertEquals((await waiting).payload, Uint8Array.of(7));
+});

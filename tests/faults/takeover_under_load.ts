@@ -242,8 +242,15 @@ class Office implements AsyncDisposable {
 
   /** In the end nobody sends any more, and all has arrived. */
   async settle(): Promise<void> {
-    this.doing = "everybody stops";
-    await Promise.all(this.#asking.map((player) => player.run(rest)));
+    const busy = new Map(
+      [...this.#workers, ...this.#clerks, ...this.#traders].map(({ player, context }) => [player, context]),
+    );
+    await Promise.all(this.#asking.map(async (player) => {
+      this.doing = `everybody stops: ${[...busy.values()]}`;
+      await player.run(rest);
+      busy.delete(player);
+      this.doing = `everybody stops: ${[...busy.values()]}`;
+    }));
     for (const slot of this.#workers.keys()) await this.#drain(slot);
     for (const one of this.#traders) {
       for (const other of this.#traders) if (other !== one) await this.#settle(other, one);

@@ -935,7 +935,8 @@ export class SimulationModel {
     list: (_person, { prefix }) => ({ entries: this.listedNames(prefix), more: false }),
     watch_names: (person, { watch, prefix, exact }) => {
       const those = this.people.filter((it) => it.context === person.context);
-      refuse(those.reduce((n, it) => n + it.watches.size, 0) >= this.#quota(person).watches, "NO_RESOURCES");
+      const all = those.reduce((n, it) => n + it.watches.size, 0);
+      refuse(!person.watches.has(watch) && all >= this.#quota(person).watches, "NO_RESOURCES");
       person.watches.set(watch, { prefix, exact });
       const entries = this.listedNames(prefix).filter(({ name }) => !exact || name === prefix);
       if (entries.length > 0) this.#tell(person, "name", { watch, change: "added", entries });

@@ -60,7 +60,8 @@ export const nameHandlers: Handlers<"register" | "lookup" | "unregister" | "list
   list: (fabric, _client, args) => fabric.names.page(args.prefix, args.after, PAGE_LENGTH),
 
   watch_names: (fabric, client, args) => {
-    demandRoomForWatch(client);
+    // A client may say twice what it watches, when its announcing was broken off.
+    if (!client.watches.has(args.watch)) demandRoomForWatch(client);
     client.watches.set(args.watch, { prefix: args.prefix, exact: args.exact });
     fabric.watching.add(client);
     const matches = args.exact ? fabric.names.only(args.prefix) : fabric.names.all(args.prefix);

@@ -92,7 +92,7 @@ export const recoveryHandlers: Handlers<
     const believes = (claim: Claim, ticket: string | null) => fabric.believes(client, claim, ticket);
     for (const { client: other, states } of args.grants) {
       const ticket = tickets.shift() ?? null;
-      if (roomFor(context, "grants", context.grants) === 0) continue;
+      if (!resource.access.has(other) && roomFor(context, "grants", context.grants) === 0) continue;
       // What denies needs no proof.
       const mayAllow = other.resource === 0 || believes(grantClaim(type, handle, other), ticket);
       const set = Object.entries(states) as [PrivilegeName, string][];
@@ -105,7 +105,8 @@ export const recoveryHandlers: Handlers<
     const refused = args.names.filter((name) => {
       const { serial, ticket } = splitTicket(tickets.shift() ?? null);
       const isProven = fabric.wasGiven(serial) && believes(nameClaim(serial, type, handle, name), ticket);
-      const fits = roomFor(context, "names", context.names) > 0;
+      // What it has it keeps, when it is said again.
+      const fits = fabric.names.get(name) === resource || roomFor(context, "names", context.names) > 0;
       return !isProven || !fits || !announcedName(fabric, name, resource, serial);
     });
     if (resource instanceof Group) {

@@ -357,7 +357,8 @@ export class LocalServer {
     const door = this.#byClient.get(packet.to);
     const { kind, message, shares } = this.#isKeptOut(packet) ? withoutLane(packet) : packet;
     this.#audit?.decision(door?.origin, { ...packet, message });
-    if (door === undefined) return;
+    // Who only tells something waits for no answer, and answers that nobody reads would be in the way of notices.
+    if (door === undefined || (kind === "reply" && packet.request?.id === 0)) return;
     if (kind !== "welcome") {
       return this.#send(door, message, shares as number[], kind === "notice");
     }
@@ -411,7 +412,10 @@ export class LocalServer {
       if (door.pending.caused > MOST_PENDING) {
         return this.#letGo(door, `it does not read: ${MOST_PENDING} packets wait for it`);
       }
-      if (door.pending.length === 1) this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
+      if (door.pending.length > 1) return;
+      this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);
+      // Whatever its socket is full of, it is to be read.
+      this.#notify(door, message);
     } catch (error) {
       this.#cannotSend(door, error);
     }

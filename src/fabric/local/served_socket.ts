@@ -154,13 +154,14 @@ function tryLock(name: string): number | undefined {
   return undefined;
 }
 
-/** Refuses as a lock what others may have locked, or may lock. */
+/** Refuses as a lock what others may have locked, or may lock, and what is no lock: it would be removed. */
 function refuseForeign(name: string, file: FileStatus | undefined): void {
   if (file === undefined) return;
-  if (file.kind === "file" && file.uid === userId() && (file.mode & 0o077) === 0) return;
+  const isLock = file.kind === "file" && file.size === 0;
+  if (isLock && file.uid === userId() && (file.mode & 0o077) === 0) return;
   throw new VmciError("NO_ACCESS", {
     operation: "serve the fabric",
-    reason: `${name} should be a file of this user's alone, with mode 600: remove it, or serve another place`,
+    reason: `${name} should be an empty file of this user's alone, with mode 600: remove it, or serve another place`,
   });
 }
 
