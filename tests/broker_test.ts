@@ -921,6 +921,25 @@ describe("broker: recovery", () => {
     }
   });
 
+  it("who watches gets another bell when the one he had turns out to be none", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: survivors(1, 2) });
+    const region = handleOf(VM, 3000);
+    const [watcher, writer] = [returned(world, 1), returned(world, 2)];
+    assert(announceRegion(world, writer, region));
+    // It never had its end of that bell.
+    writer.ask("announce_attachment", attachment(region, 1));
+    watcher.ask("announce_peers", { peers: [writer.client.number] });
+    watcher.ask("announce_attachment", attachment(region, 1));
+    watcher.ask("watch_region", { handle: region });
+    assertEquals([writer.take("watcher").length, writer.take("peer").length], [1, 0]);
+    writer.ask("announced", {});
+    assertEquals(watcher.take("peer_gone").map(({ body }) => body.peer), [writer.client.number]);
+    const introduced = [watcher.take("peer").length, writer.take("peer").length, writer.take("watcher").length];
+    assertEquals(introduced, [1, 1, 1]);
+    watcher.ask("announced", {});
+    assertEquals([watcher.take("peer_gone"), writer.take("peer_gone")], [[], []]);
+  });
+
   it("a client without a byte of the roster is expected by its number", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [clientSurvivor(2000)] });
     const old = returned(world, -1, VM, 2000);

@@ -271,6 +271,20 @@ export interface Notices {
 /** The name of a notice. */
 export type NoticeName = keyof Notices;
 
+/**
+ * What a client may tell without waiting for an answer, by the id 0. It is given none: answers that nobody reads would be
+ * in the way of notices.
+ */
+export const TOLD: ReadonlySet<unknown> = new Set<Operation>([
+  "close_lane",
+  "forget_peer",
+  "detach",
+  "destroy",
+  "unregister",
+  "unwatch_names",
+  "pong",
+]);
+
 /** Notices that nobody is held up by: who sleeps may be woken for several of them at once. */
 export const UNHURRIED: ReadonlySet<unknown> = new Set<NoticeName>([
   "keep_grant",

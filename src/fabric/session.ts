@@ -381,6 +381,7 @@ export class Session implements Parking {
   /** Sends a request whose reply does not matter; never waits. */
   tell<O extends Operation>(op: O, args: Requests[O]): void {
     if (this.#connection === undefined) return;
+    // See TOLD.
     this.#untold.push({ id: 0, op, args });
     this.#flush(this.#connection, 0);
   }

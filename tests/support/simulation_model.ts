@@ -658,6 +658,19 @@ export class SimulationModel {
     }
   }
 
+  #introduceAgain(a: Person, b: Person): void {
+    for (const { region } of this.attachments.filter((it) => it.person === a)) {
+      for (const [watcher, writer] of [[a, b], [b, a]] as const) {
+        if (!this.#attachment(watcher, region)?.watches || this.#attachment(writer, region) === undefined) continue;
+        try {
+          this.#introduce(region, [[watcher, writer]]);
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+        }
+      }
+    }
+  }
+
   #befriend(a: Person, b: Person): void {
     a.bells.add(b.number);
     b.bells.add(a.number);
@@ -834,16 +847,7 @@ export class SimulationModel {
         (sender === person && owner === peer) || (sender === peer && owner === person)
       );
       for (const lane of between) this.#endLane(lane, "lost");
-      for (const { region } of this.attachments.filter((it) => it.person === person)) {
-        for (const [watcher, writer] of [[person, peer], [peer, person]] as const) {
-          if (!this.#attachment(watcher, region)?.watches || this.#attachment(writer, region) === undefined) continue;
-          try {
-            this.#introduce(region, [[watcher, writer]]);
-          } catch (error) {
-            if (!(error instanceof Refused)) throw error;
-          }
-        }
-      }
+      this.#introduceAgain(person, peer);
       return {};
     },
     grant: (person, { resource, client, allow, deny }) => {
@@ -1054,6 +1058,7 @@ export class SimulationModel {
         if (vouched.has(other.number) || !other.bells.delete(person.number)) continue;
         person.bells.delete(other.number);
         this.#tell(other, "peer_gone", { peer: person.number });
+        this.#introduceAgain(person, other);
       }
       this.#expectNoMore(person.slot);
       if (!this.recovering) this.#tellSettled(person);

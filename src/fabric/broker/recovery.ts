@@ -29,7 +29,7 @@ import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
 import { destroy, own } from "./resources.ts";
-import { introduceReturned } from "./watchers.ts";
+import { introduceAgain, introduceReturned } from "./watchers.ts";
 
 /** What a new broker expects the holder of a byte of the roster by. */
 export function slotSurvivor(slot: number): string {
@@ -199,6 +199,7 @@ export const recoveryHandlers: Handlers<
       if (client.ownPeers.has(other.number) || !other.peers.delete(client.number)) continue;
       client.peers.delete(other.number);
       fabric.notify(other, "peer_gone", { peer: client.number });
+      introduceAgain(fabric, client, other);
     }
     client.announcing = false;
     client.ownPeers.clear();

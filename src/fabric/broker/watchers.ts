@@ -56,7 +56,10 @@ export function introduceAgain(fabric: FabricState, a: Client, b: Client): void 
 
 /** One is back under this broker: who has begun to watch meanwhile is rung by it too. */
 export function introduceReturned(fabric: FabricState, region: Region, writer: Client): void {
-  for (const watcher of region.watchers) introduce(fabric, region, watcher, writer);
+  let bells = MOST_NEW_BELLS;
+  for (const watcher of region.watchers) {
+    if (watcher.peers.has(writer.number) || bells-- > 0) introduce(fabric, region, watcher, writer);
+  }
 }
 
 /** There is nobody to be told that there can be no bell now: the others have theirs all the same. */

@@ -27,7 +27,7 @@ import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } fro
 import type { Client, Identity } from "../broker/entities.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
-import { type Message, requestId, UNHURRIED } from "../protocol.ts";
+import { type Message, requestId, TOLD, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { Callers, originOf } from "./callers.ts";
@@ -357,8 +357,8 @@ export class LocalServer {
     const door = this.#byClient.get(packet.to);
     const { kind, message, shares } = this.#isKeptOut(packet) ? withoutLane(packet) : packet;
     this.#audit?.decision(door?.origin, { ...packet, message });
-    // Who only tells something waits for no answer, and answers that nobody reads would be in the way of notices.
-    if (door === undefined || (kind === "reply" && packet.request?.id === 0)) return;
+    const { request } = packet;
+    if (door === undefined || (request?.id === 0 && TOLD.has(request.op))) return;
     if (kind !== "welcome") {
       return this.#send(door, message, shares as number[], kind === "notice");
     }
