@@ -8,6 +8,7 @@ import { Lifeline } from "../src/fabric/local/lifeline.ts";
 import { decodeMessage, encodeMessage } from "../src/fabric/local/packet_codec.ts";
 import { test, withFailures, withSymbol } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
+import { TestClock } from "./support/test_clock.ts";
 
 const EAGAIN = 11;
 const EMFILE = 24;
@@ -38,14 +39,8 @@ function requested(thread: PacketSocket): [unknown, unknown] {
 
 /** Lets the thread's time pass at the first look at the clock after it began. */
 function late<T>(act: () => T): T {
-  const real = performance.now;
-  let now = 0;
-  performance.now = () => now += 10_000;
-  try {
-    return act();
-  } finally {
-    performance.now = real;
-  }
+  using _clock = new TestClock(10_000);
+  return act();
 }
 
 test("lifeline: a reply that comes too late is not taken for that to the next request", () =>

@@ -20,6 +20,7 @@ import type { Message } from "../src/fabric/protocol.ts";
 import { countDescriptors, inDirectory, test, withFailures } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
 import { helloArgs } from "./support/broker_world.ts";
+import { TestClock } from "./support/test_clock.ts";
 
 const EIO = 5;
 const EMFILE = 24;
@@ -642,34 +643,28 @@ test(
   "local server: nobody is told a false no while somebody may come back, until he is gone",
   serving((served, path) => {
     const { fd: survivor } = new RunDirectory(path).takeSlot();
-    const real = performance.now;
-    let now = 0;
-    performance.now = () => now;
+    using clock = new TestClock();
     let client: Client;
-    try {
-      served.serve([
-        () => {
-          client = served.connect();
-          client.hello();
-          client.ask("lookup", { name: "of the survivor" });
-          client.ask("lookup", lookup);
-        },
-        () => {
-          assertEquals(client.all().map((it) => (it as Message).id), [1, 3]);
-          now += 20;
-          return "idle";
-        },
-        () => {
-          assertEquals(client.all(), []);
-          closeDescriptor(survivor);
-          now += 20;
-          return "idle";
-        },
-        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
-      ]);
-    } finally {
-      performance.now = real;
-    }
+    served.serve([
+      () => {
+        client = served.connect();
+        client.hello();
+        client.ask("lookup", { name: "of the survivor" });
+        client.ask("lookup", lookup);
+      },
+      () => {
+        assertEquals(client.all().map((it) => (it as Message).id), [1, 3]);
+        clock.now += 20;
+        return "idle";
+      },
+      () => {
+        assertEquals(client.all(), []);
+        closeDescriptor(survivor);
+        clock.now += 20;
+        return "idle";
+      },
+      () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+    ]);
   }),
 );
 
@@ -677,13 +672,11 @@ test(
   "local server: who lives and does not come back is waited for so long, in time in which the server runs",
   serving((served, path) => {
     const { fd: survivor } = new RunDirectory(path).takeSlot();
-    const real = performance.now;
-    let now = 0;
-    performance.now = () => now;
+    using clock = new TestClock();
     let client: Client;
     const waits = (milliseconds: number): Step => () => {
       assertEquals(client.all(), []);
-      now += milliseconds;
+      clock.now += milliseconds;
       return "idle";
     };
     try {
@@ -703,7 +696,6 @@ test(
         () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
       ]);
     } finally {
-      performance.now = real;
       closeDescriptor(survivor);
     }
   }),
@@ -723,37 +715,31 @@ test(
       return call(...args);
     };
     served.instead("open", looking);
-    const real = performance.now;
-    let now = 0;
-    performance.now = () => now;
+    using clock = new TestClock();
     let client: Client;
     const seen = (count: number): Step => () => {
       assertEquals(looks, count);
       looks = 0;
     };
     const waits = (milliseconds: number): Step => () => {
-      now += milliseconds;
+      clock.now += milliseconds;
       return "idle";
     };
-    try {
-      served.serve([
-        seen(1),
-        () => (client = served.connect()).hello(),
-        () => assertEquals(client.heard(), ["ok"]),
-        seen(0),
-        ...Array.from({ length: 40 }, (): Step => () => void client.ask("lookup", lookup)),
-        () => assertEquals(client.heard().length, 40),
-        seen(0),
-        waits(20),
-        seen(1),
-        waits(19),
-        seen(0),
-        waits(1),
-        seen(1),
-      ], { state: path });
-    } finally {
-      performance.now = real;
-    }
+    served.serve([
+      seen(1),
+      () => (client = served.connect()).hello(),
+      () => assertEquals(client.heard(), ["ok"]),
+      seen(0),
+      ...Array.from({ length: 40 }, (): Step => () => void client.ask("lookup", lookup)),
+      () => assertEquals(client.heard().length, 40),
+      seen(0),
+      waits(20),
+      seen(1),
+      waits(19),
+      seen(0),
+      waits(1),
+      seen(1),
+    ], { state: path });
   }),
 );
 
@@ -765,27 +751,21 @@ test(
     before.add(2000, Deno.pid);
     before.close();
     let client: Client;
-    const real = performance.now;
-    let now = 0;
-    performance.now = () => now;
+    using clock = new TestClock();
     const wait: Step = () => {
-      now += 100;
+      clock.now += 100;
       return "idle";
     };
-    try {
-      served.serve([
-        () => {
-          client = served.connect();
-          client.hello();
-          client.ask("lookup", { name: "of the one before" });
-        },
-        () => assertEquals(client.heard(), ["ok"]),
-        ...Array.from({ length: 32 }, () => wait),
-        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
-      ], { state: path });
-    } finally {
-      performance.now = real;
-    }
+    served.serve([
+      () => {
+        client = served.connect();
+        client.hello();
+        client.ask("lookup", { name: "of the one before" });
+      },
+      () => assertEquals(client.heard(), ["ok"]),
+      ...Array.from({ length: 32 }, () => wait),
+      () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+    ], { state: path });
     const after = state.openLedger();
     // The daemon ended with one client: that one is whom the next waits for.
     assertEquals(after.readSurvivors().map(({ client, pid }) => [client !== 2000, pid]), [[true, Deno.pid]]);
@@ -923,29 +903,23 @@ test(
     before.add(2000, 1);
     before.close();
     let client: Client;
-    const real = performance.now;
-    let now = 0;
-    performance.now = () => now;
-    try {
-      const said = complaints(() =>
-        served.serve([
-          () => (client = served.connect()).hello(),
-          () => {
-            assertEquals(client.heard(), ["ok"]);
-            served.fail("pwrite", EIO);
-          },
-          ...Array.from({ length: 32 }, (): Step => () => {
-            now += 100;
-            return "idle";
-          }),
-          () => void client.ask("lookup", { name: "of the one before" }),
-          () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
-        ], { state: path })
-      );
-      assertMatch(said.join(), /^vmci: cannot write that client 2000 left: .*EIO[^,]*$/);
-    } finally {
-      performance.now = real;
-    }
+    using clock = new TestClock();
+    const said = complaints(() =>
+      served.serve([
+        () => (client = served.connect()).hello(),
+        () => {
+          assertEquals(client.heard(), ["ok"]);
+          served.fail("pwrite", EIO);
+        },
+        ...Array.from({ length: 32 }, (): Step => () => {
+          clock.now += 100;
+          return "idle";
+        }),
+        () => void client.ask("lookup", { name: "of the one before" }),
+        () => assertEquals(client.heard(), ["settled", "NOT_FOUND"]),
+      ], { state: path })
+    );
+    assertMatch(said.join(), /^vmci: cannot write that client 2000 left: .*EIO[^,]*$/);
   }),
 );
 

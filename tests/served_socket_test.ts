@@ -9,6 +9,7 @@ import { VmciError } from "../mod.ts";
 import { ServedSocket } from "../src/fabric/local/served_socket.ts";
 import { inDirectory, test, withFailures } from "./ffi/support.ts";
 import { failsSync } from "./support/failure.ts";
+import { TestClock } from "./support/test_clock.ts";
 
 const EACCES = 13;
 const EMFILE = 24;
@@ -81,14 +82,8 @@ test("served socket: what the system refuses is said, and nothing is left", () =
 
 /** Lets half of the patience pass whenever somebody looks at the clock. */
 function hastily<T>(act: () => T): T {
-  const real = performance.now;
-  let now = 0;
-  performance.now = () => now += 1000;
-  try {
-    return act();
-  } finally {
-    performance.now = real;
-  }
+  using _clock = new TestClock(1000);
+  return act();
 }
 
 function lock(path: string, flags: number): number {

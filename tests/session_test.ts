@@ -6,24 +6,11 @@ import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "../src
 import type { Message, Operation } from "../src/fabric/protocol.ts";
 import { Session, type SessionOptions } from "../src/fabric/session.ts";
 import { fails, failsSync } from "./support/failure.ts";
+import { TestClock } from "./support/test_clock.ts";
 
 const SUBJECT = { operation: "try" };
 const HANDLE = { context: 16, resource: 2000 };
 const TIMEOUT = 5000;
-
-/** Time that goes on only when somebody waits: for a reply, for room, or for somebody to connect to. */
-class FakeClock implements Disposable {
-  readonly #real = performance.now;
-  now = 0;
-
-  constructor() {
-    performance.now = () => this.now;
-  }
-
-  [Symbol.dispose](): void {
-    performance.now = this.#real;
-  }
-}
 
 /** A descriptor of sorts. */
 class Token {
@@ -123,7 +110,7 @@ class FakeBroker {
 }
 
 class FakeConnection implements Connection {
-  constructor(readonly broker: FakeBroker, readonly clock: FakeClock) {}
+  constructor(readonly broker: FakeBroker, readonly clock: TestClock) {}
 
   send({ message }: Packet, timeout: number): "sent" | "full" | "closed" {
     const { broker } = this;
@@ -169,7 +156,7 @@ class FakeMedium implements Medium {
   /** Whether its broker was to end when it was closed. */
   readonly left: boolean[] = [];
 
-  constructor(readonly clock: FakeClock, ...brokers: FakeBroker[]) {
+  constructor(readonly clock: TestClock, ...brokers: FakeBroker[]) {
     this.brokers = brokers;
   }
 
@@ -219,7 +206,7 @@ const OPTIONS: SessionOptions = { context: 16, flags: 0, observer: false, timeou
 
 /** A session, its medium and its first two brokers, of which the second is found when the first is gone. */
 interface World {
-  readonly clock: FakeClock;
+  readonly clock: TestClock;
   readonly medium: FakeMedium;
   readonly broker: FakeBroker;
   readonly next: FakeBroker;
@@ -229,7 +216,7 @@ interface World {
 /** Runs a test with a session, and closes that. */
 function withSession(test: (world: World) => void | Promise<void>): () => Promise<void> {
   return async () => {
-    using clock = new FakeClock();
+    using clock = new TestClock();
     const [broker, next] = [new FakeBroker(1025), new FakeBroker(1025)];
     const medium = new FakeMedium(clock, broker, next);
     const session = await Session.open(medium, OPTIONS, undefined);
@@ -269,7 +256,7 @@ async function notJoining(
   brokers: FakeBroker[],
   prepare: (medium: FakeMedium) => void = () => {},
 ): Promise<{ error: VmciError; medium: FakeMedium }> {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const medium = new FakeMedium(clock, ...brokers);
   prepare(medium);
   const error = await fails(code, () => Session.open(medium, OPTIONS, undefined), { operation: "openVmci" });
@@ -306,7 +293,7 @@ Deno.test("session: without memory for the broker's word nothing of the welcome 
 });
 
 Deno.test("session: without an attention word the medium is closed", async () => {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const medium = new FakeMedium(clock, new FakeBroker(1025));
   medium.createAttention = () => {
     throw new RangeError("no memory");
@@ -316,7 +303,7 @@ Deno.test("session: without an attention word the medium is closed", async () =>
 });
 
 Deno.test("session: a broker that goes before it answers, and one with a full socket, are not the last", async () => {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const [dying, full, good] = [new FakeBroker(1), new FakeBroker(2), new FakeBroker(1025)];
   dying.answer = () => "dies";
   full.onSend = () => {
@@ -331,7 +318,7 @@ Deno.test("session: a broker that goes before it answers, and one with a full so
 });
 
 Deno.test("session: joining is broken off by a signal, before and while it waits", async () => {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const aborted = new FakeMedium(clock, new FakeBroker(1025));
   await assertRejects(() => Session.open(aborted, OPTIONS, AbortSignal.abort(new RangeError("no"))), RangeError, "no");
   assertEquals(aborted.brokers[0]!.hello, undefined);
@@ -746,7 +733,7 @@ Deno.test(
 );
 
 Deno.test("session: one that waits for its broker lets the others of its thread hear theirs", async () => {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const brokers = [new FakeBroker(1025), new FakeBroker(1026)] as const;
   const [one, other] = await Promise.all(
     brokers.map((broker) => Session.open(new FakeMedium(clock, broker), OPTIONS, undefined)),
@@ -885,7 +872,7 @@ Deno.test(
 
 Deno.test("session: who leaves a broker of its own process hears whether that ends; whatever it says, it leaves", async () => {
   const bye = async (prepare: (broker: FakeBroker) => void) => {
-    using clock = new FakeClock();
+    using clock = new TestClock();
     const broker = new FakeBroker(1025);
     const medium = new FakeMedium(clock, broker);
     medium.hostsBroker = true;
@@ -906,7 +893,7 @@ Deno.test("session: who leaves a broker of its own process hears whether that en
 });
 
 Deno.test("session: it is closed in any state, gives everything back, and takes nothing more", async () => {
-  using clock = new FakeClock();
+  using clock = new TestClock();
   const [broker, next] = [new FakeBroker(1025), new FakeBroker(1025)];
   const medium = new FakeMedium(clock, broker, next);
   const session = await Session.open(medium, OPTIONS, undefined);

@@ -5,6 +5,7 @@ import { describe, it } from "@std/testing/bdd";
 import { closedMeanwhile, type Look } from "../src/lane/waiters.ts";
 import { type Parking, Waiting } from "../src/lane/waiting.ts";
 import { fails } from "./support/failure.ts";
+import { TestClock } from "./support/test_clock.ts";
 
 const SUBJECT = { operation: "wait", handle: { context: 2, resource: 1024 } };
 
@@ -74,20 +75,6 @@ class Thing {
   };
 }
 
-/** Time that goes on only when somebody looks at it, and when the test says so. */
-class FakeClock implements Disposable {
-  readonly #real = performance.now;
-  now = 0;
-
-  constructor(readonly step: number) {
-    performance.now = () => this.now += this.step;
-  }
-
-  [Symbol.dispose](): void {
-    performance.now = this.#real;
-  }
-}
-
 /** Lets the event loop turn once. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
@@ -126,7 +113,7 @@ describe("waiting: a thread that blocks", () => {
   });
 
   it("looks again whenever it is rung, and at least once a second", () => {
-    using clock = new FakeClock(0);
+    using clock = new TestClock(0);
     using world = setUp();
     const { waits, parking, thing } = world;
     parking.onBlock = (timeout) => {
@@ -138,7 +125,7 @@ describe("waiting: a thread that blocks", () => {
   });
 
   it("gives up when its time is over, also when it is rung in vain", () => {
-    using clock = new FakeClock(0);
+    using clock = new TestClock(0);
     using world = setUp();
     const { waits, parking, thing } = world;
     parking.onBlock = (timeout) => clock.now += timeout;
@@ -149,7 +136,7 @@ describe("waiting: a thread that blocks", () => {
   });
 
   it("looks a last time when its time is over", () => {
-    using clock = new FakeClock(0);
+    using clock = new TestClock(0);
     using world = setUp();
     const { waits, parking, thing } = world;
     parking.onBlock = () => {
@@ -180,7 +167,7 @@ describe("waiting: a thread that blocks", () => {
   });
 
   it("has those parked look again when it has slept, for it heard the bells", async () => {
-    using clock = new FakeClock(0);
+    using clock = new TestClock(0);
     using world = setUp();
     const { waits, parking, thing } = world;
     const promise = waits.park(SUBJECT, thing.look, undefined);
@@ -328,7 +315,7 @@ describe("waiting: a promise", () => {
   it("is broken by a signal that its own look aborts, whichever look that is", async () => {
     for (const spin of [0, 10_000]) {
       for (const last of [1, 2, 1000]) {
-        using _clock = new FakeClock(1);
+        using _clock = new TestClock(1);
         using world = setUp(spin);
         const { waits, parking } = world;
         const controller = new AbortController();
@@ -350,7 +337,7 @@ describe("waiting: a promise", () => {
     for (const spin of [0, 10_000]) {
       for (const found of [undefined, "found"]) {
         for (const last of [1, 2, 1000]) {
-          using _clock = new FakeClock(1);
+          using _clock = new TestClock(1);
           const parking = new FakeParking();
           const waits = new Waiting(parking, spin);
           let looks = 0;
@@ -547,7 +534,7 @@ describe("waiting: spinning", () => {
   const SPIN = 10_000;
 
   it("finds what comes soon without asking anybody to ring", async () => {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     parking.onRefresh = () => thing.there = thing.looks.length % 100 === 99 ? "soon" : undefined;
@@ -559,7 +546,7 @@ describe("waiting: spinning", () => {
   });
 
   it("goes on for four turns of the event loop, then parks", async () => {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     const promise = waits.park(SUBJECT, thing.look, undefined);
@@ -577,7 +564,7 @@ describe("waiting: spinning", () => {
   });
 
   it("finds in the next turns what no bell rang for", async () => {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     for (let i = 0; i < 3; i++) {
@@ -590,7 +577,7 @@ describe("waiting: spinning", () => {
   });
 
   it("in vain: more and more of the next waits park at once; what is found by it makes that good", async () => {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     /** Waits once, for what comes only when it parks; says whether that was at once. */
@@ -627,7 +614,7 @@ describe("waiting: spinning", () => {
 
   /** Parks so many, then lets another one spin: the looks of that one, and how often each of the others looked. */
   async function spinBeside(count: number): Promise<{ looks: readonly boolean[]; others: number[] }> {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     const others = Array.from({ length: count }, () => new Thing(parking));
@@ -659,7 +646,7 @@ describe("waiting: spinning", () => {
   });
 
   it("that fails leaves those parked who were parked before", async () => {
-    using _clock = new FakeClock(1);
+    using _clock = new TestClock(1);
     using world = setUp(SPIN);
     const { waits, parking, thing } = world;
     const parked = [thing, thing].map(({ look }) => waits.park(SUBJECT, look, undefined));
