@@ -54,8 +54,11 @@ export class Datagrams {
   readonly #mailboxes = new Map<string, Mailbox>();
   readonly #idle = new IdleLanes();
   readonly #incoming = new Map<number, { readonly lane: IncomingLane; readonly inbox: Inbox }>();
-  /** Lanes whose receivers went, until the broker says what became of their destinations: this one or, if it dies, the next. */
-  readonly #lost = new Map<number, Requests["announce_lane"]>();
+  /**
+   * The last lane to each destination that has none any more: until this broker or the next says that it is gone, each
+   * next one must hear who wants to be told. It said that the lane is over just before, and may have died between.
+   */
+  readonly #lost = new Map<string, Requests["announce_lane"]>();
   /** What is sent without a source. */
   readonly #anonymous: Outbox;
   /** Mailboxes whose endpoints the program has forgotten without closing them. */
@@ -86,18 +89,13 @@ export class Datagrams {
       mailbox.inbox.add(incoming);
     });
     session.on("resource_gone", ({ type, handle }) => {
-      if (type !== "DATAGRAM") return;
-      for (const [lane, { destination }] of this.#lost) {
-        if (handlesEqual(destination, handle)) this.#lost.delete(lane);
-      }
+      if (type === "DATAGRAM") this.#lost.delete(formatHandle(handle));
     });
     session.on("lane_closed", ({ lane, cause }) => {
       const incoming = this.#incoming.get(lane);
       if (cause !== "gone") incoming?.inbox.end(incoming.lane);
       // The broker counts it as long as something may be left in it.
       if (cause === "ended" && incoming === undefined) session.tell("close_lane", { lane });
-      // If it was announced as lost, this is the answer.
-      this.#lost.delete(lane);
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
     });
     session.onAnnounce(() => this.#announce());
@@ -226,13 +224,22 @@ export class Datagrams {
     for (const { outbox } of this.#mailboxes.values()) yield outbox;
   }
 
+  #hasLaneTo(destination: Handle): boolean {
+    for (const outbox of this.#outboxes()) {
+      for (const lane of outbox.lanes()) {
+        if (handlesEqual(lane.destination, destination)) return true;
+      }
+    }
+    return false;
+  }
+
   #closeOutgoing(which: (lane: OutgoingLane) => boolean, end: LaneEnd): void {
     for (const outbox of this.#outboxes()) {
       for (const lane of [...outbox.lanes()]) {
         if (!which(lane)) continue;
         const { destination } = lane;
         const bytes = lane.producer.queued;
-        if (end === "gone") this.#lost.set(lane.number, announcement(outbox, lane));
+        if (end === "gone") this.#lost.set(formatHandle(destination), announcement(outbox, lane));
         outbox.remove(lane, end);
         if (end === "revoked") this.#emit({ type: "lane-revoked", destination });
         else if (bytes > 0) this.#emit({ type: "datagrams-lost", destination, bytes });
@@ -261,8 +268,11 @@ export class Datagrams {
 
   #announce(): void {
     const say = (lane: Requests["announce_lane"]) =>
-      this.#session.request({ operation: "announce" }, "announce_lane", lane);
-    for (const lost of [...this.#lost.values()]) say(lost);
+      this.#session.request({ operation: "announce" }, "announce_lane", lane).result.accepted;
+    for (const [destination, lost] of [...this.#lost]) {
+      const isBack = this.#hasLaneTo(lost.destination);
+      if (isBack || !say(lost)) this.#lost.delete(destination);
+    }
     for (const outbox of [...this.#outboxes()]) {
       for (const lane of [...outbox.lanes()]) say(announcement(outbox, lane));
     }

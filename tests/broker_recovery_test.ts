@@ -161,6 +161,8 @@ describe("broker: what survivors say, twice or late", () => {
     const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
     assert(receiver.ask("announce_resource", args).accepted);
     const lane = (sends: boolean) => ({ lane: 4000, source: none, destination, sender: sends, ticket: "" });
+    receiver.ask("announce_peers", { peers: [sender.client.number] });
+    sender.ask("announce_peers", { peers: [receiver.client.number] });
     for (let times = 0; times < 2; times++) {
       assert(sender.ask("announce_lane", lane(true)).accepted);
       assert(receiver.ask("announce_lane", lane(false)).accepted);
@@ -168,6 +170,61 @@ describe("broker: what survivors say, twice or late", () => {
     for (const client of [receiver, sender]) client.ask("announced", {});
     assertEquals([sender, receiver].flatMap((it) => it.take("lane_closed")), []);
     assertEquals(world.inspect("lanes").map(({ receiver: pid }) => pid), [receiver.client.identity.pid]);
+  });
+
+  for (const first of ["sender", "receiver"] as const) {
+    it(`a lane that its sender has found to be without a bell is over, when its ${first} says so first`, () => {
+      const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+      const [receiver, sender] = [returned(world, 1), returned(world, 2)];
+      const destination = { context: VM, resource: 3000 };
+      const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
+      assert(receiver.ask("announce_resource", args).accepted);
+      const announce = (client: TestClient) => {
+        const peers = client === receiver ? [sender.client.number] : [];
+        client.ask("announce_peers", { peers });
+        client.ask("announce_lane", { lane: 4000, source: none, destination, sender: client === sender, ticket: "" });
+        client.ask("announced", {});
+      };
+      const inTurn = first === "sender" ? [sender, receiver] : [receiver, sender];
+      for (const client of inTurn) announce(client);
+      const causes = (client: TestClient) => client.take("lane_closed").map(({ body }) => body.cause);
+      assertEquals([causes(sender), causes(receiver), world.inspect("lanes")], [["gone"], ["ended"], []]);
+      // It is told when that goes where it sent to.
+      assertEquals(sender.take("resource_gone"), []);
+      receiver.leave();
+      assertEquals(sender.take("resource_gone").map(({ body }) => body.handle), [destination]);
+    });
+  }
+
+  it("a lane whose bell the second of its ends does not name is over", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [receiver, sender] = [returned(world, 1), returned(world, 2)];
+    const destination = { context: VM, resource: 3000 };
+    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
+    const lane = (sends: boolean) => ({ lane: 4000, source: none, destination, sender: sends, ticket: "" });
+    assert(receiver.ask("announce_resource", args).accepted);
+    sender.ask("announce_peers", { peers: [receiver.client.number] });
+    sender.ask("announce_lane", lane(true));
+    receiver.ask("announce_lane", lane(false));
+    for (const client of [sender, receiver]) client.ask("announced", {});
+    const causes = (client: TestClient) => client.take("lane_closed").map(({ body }) => body.cause);
+    assertEquals([causes(sender), causes(receiver), world.inspect("lanes")], [["gone"], ["ended"], []]);
+  });
+
+  it("who announces a lane that its receiver does not is told when that goes where it sent to", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [receiver, sender] = [returned(world, 1), returned(world, 2)];
+    const [destination, other] = [{ context: VM, resource: 3000 }, { context: VM, resource: 3001 }];
+    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
+    assert(receiver.ask("announce_resource", args).accepted);
+    for (const [lane, to] of [[4000, destination], [4001, other]] as const) {
+      sender.ask("announce_lane", { lane, source: none, destination: to, sender: true, ticket: "" });
+    }
+    for (const client of [receiver, sender]) client.ask("announced", {});
+    assertEquals(sender.take("lane_closed").map(({ body }) => body.lane), [4000, 4001]);
+    assertEquals(sender.take("resource_gone").map(({ body }) => body.handle), [other]);
+    receiver.ask("destroy", { type: "DATAGRAM", handle: destination });
+    assertEquals(sender.take("resource_gone").map(({ body }) => body.handle), [destination]);
   });
 
   it("a lane that nobody can have been given is closed, for the end that says so", () => {

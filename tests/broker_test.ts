@@ -1167,6 +1167,9 @@ describe("broker: recovery", () => {
     sender.ask("announce_lane", { ...lane(4003, true), destination: handleOf(VM, 3002) });
     receiver.ask("announce_lane", { ...lane(4003, false), destination: handleOf(VM, 3002) });
     // Nobody granted it.
+    for (const [one, other] of [[sender, receiver], [receiver, sender]] as const) {
+      one.ask("announce_peers", { peers: [other.client.number] });
+    }
     sender.ask("announce_lane", lane(4004, true));
     receiver.ask("announce_lane", lane(4004, false));
     for (const client of [receiver, sender]) client.ask("announced", {});

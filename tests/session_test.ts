@@ -2,9 +2,11 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { VmciError } from "../mod.ts";
-import type { Bell, Connection, Medium, Packet, Share, SharedWord } from "../src/fabric/medium.ts";
+import { Datagrams } from "../src/datagrams.ts";
+import type { Bell, Connection, Medium, Packet, Share, SharedPages, SharedWord } from "../src/fabric/medium.ts";
 import type { Message, Operation } from "../src/fabric/protocol.ts";
 import { Session, type SessionOptions } from "../src/fabric/session.ts";
+import { LANE_SIZE } from "../src/lane/ring.ts";
 import { fails, failsSync } from "./support/failure.ts";
 import { TestClock } from "./support/test_clock.ts";
 
@@ -94,7 +96,7 @@ class FakeBroker {
     if (typeof answer === "string" || asked.id === 0) return;
     const result = asked.op === "hello"
       ? this.welcome
-      : asked.op === "announce_resource"
+      : asked.op === "announce_resource" || asked.op === "announce_lane"
       ? { accepted: true }
       : asked.op === "announce_entries"
       ? { refused: [] }
@@ -180,8 +182,8 @@ class FakeMedium implements Medium {
     throw new Error("no test opens one");
   }
 
-  openLane(): never {
-    throw new Error("no test opens one");
+  openLane(): SharedPages {
+    return { buffer: new ArrayBuffer(LANE_SIZE), discard: () => {}, close: () => {} };
   }
 
   openBell(share: Share): Bell {
@@ -452,6 +454,43 @@ Deno.test(
     broker.say({ notice: "lane", ...opened(12, false), source: HANDLE, destination: HANDLE }, { incomplete: true });
     session.refresh();
     assertEquals([broker.argsOf("forget_peer").length, broker.argsOf("close_lane")], [3, [{ lane: 12 }]]);
+  }),
+);
+
+Deno.test(
+  "session: a lane that is over is announced until a broker says that its destination is gone",
+  withSession(({ session, broker, next, medium }) => {
+    const datagrams = new Datagrams(session, () => {});
+    const [third, fourth, last] = [new FakeBroker(1025), new FakeBroker(1025), new FakeBroker(1025)];
+    medium.brokers.push(third, fourth, last);
+    const give = (lane: number) => ({ id, op }: Asked) => {
+      const shares = [new Token("lane"), new FakeBell(), new Int32Array([1])];
+      return op === "open_lane" ? { message: { id, result: opened(lane, true) }, shares } : undefined;
+    };
+    const lookForTheNext = () => session.request(SUBJECT, "list", { prefix: "", after: null });
+    broker.answer = give(9);
+    datagrams.sendTo(HANDLE, new Uint8Array(1));
+    const announced = (to: FakeBroker) => to.argsOf("announce_lane").map(({ lane, sender }) => [lane, sender]);
+    // The receiver's bell ends; of what the broker says then comes one half, and from the next one no more.
+    session.peers.remove(6);
+    for (const dying of [broker, next]) {
+      dying.say({ notice: "lane_closed", lane: 9, cause: "gone" });
+      dying.alive = false;
+      lookForTheNext();
+    }
+    third.say({ notice: "resource_gone", type: "DATAGRAM", handle: HANDLE });
+    third.alive = false;
+    lookForTheNext();
+    assertEquals([next, third, fourth].map(announced), [[[9, true]], [[9, true]], []]);
+    // It is there after all; when that lane is announced, the older one is not.
+    for (const lane of [10, 11]) {
+      session.peers.remove(6);
+      fourth.answer = give(lane);
+      datagrams.sendTo(HANDLE, new Uint8Array(1));
+    }
+    fourth.alive = false;
+    lookForTheNext();
+    assertEquals(announced(last), [[11, true]]);
   }),
 );
 

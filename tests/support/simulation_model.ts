@@ -399,7 +399,12 @@ export class SimulationModel {
     for (const half of this.#halfLanes.splice(0)) {
       const { person, lane, sender, destination } = half;
       this.#tell(person, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
-      if (!sender || this.#find(destination, "DATAGRAM") !== undefined) continue;
+      if (!sender) continue;
+      const endpoint = this.#find(destination, "DATAGRAM");
+      if (endpoint !== undefined) {
+        this.#bereft.push({ person, destination: endpoint });
+        continue;
+      }
       // It went with the broker before; that is told once.
       if (gone.some((it) => it.person === person && same(it.destination, destination))) continue;
       gone.push(half);
@@ -1032,6 +1037,7 @@ export class SimulationModel {
       const destination = this.#find(half.destination, "DATAGRAM");
       const accepted = destination?.owner === receiver;
       if (!accepted) {
+        if (destination !== undefined) this.#bereft.push({ person: sender, destination });
         this.#tell(sender, "lane_closed", { lane: half.lane, cause: "gone" });
         this.#tell(receiver, "lane_closed", { lane: half.lane, cause: "ended" });
       } else this.lanes.push({ number: half.lane, source: half.source, sender, destination: destination! });
@@ -1052,6 +1058,7 @@ export class SimulationModel {
       return {};
     },
     announced: (person) => {
+      const begins = person.vouched !== undefined;
       const vouched = person.vouched ?? new Set();
       person.vouched = undefined;
       for (const other of this.people) {
@@ -1059,6 +1066,12 @@ export class SimulationModel {
         person.bells.delete(other.number);
         this.#tell(other, "peer_gone", { peer: person.number });
         this.#introduceAgain(person, other);
+      }
+      for (const lane of begins ? [...this.lanes] : []) {
+        const ends = [lane.sender, lane.destination.owner!];
+        const other = ends.find((it) => it !== person);
+        if (!ends.includes(person) || other === undefined || other.vouched !== undefined) continue;
+        if (!person.bells.has(other.number)) this.#endLane(lane, "lost");
       }
       this.#expectNoMore(person.slot);
       if (!this.recovering) this.#tellSettled(person);

@@ -121,10 +121,7 @@ export function endLane(fabric: FabricState, lane: Lane, cause: "ended" | "gone"
   lane.destination.lanes.delete(lane);
   lane.sender.outgoing.delete(lane);
   receiver?.incoming.delete(lane);
-  if (cause === "lost") {
-    lane.destination.lost.add(lane.sender);
-    lane.sender.lost.add(lane.destination);
-  }
+  if (cause === "lost") loseDestination(lane.sender, lane.destination);
   const seenBySender = cause === "lost" ? "gone" : cause;
   const seenByReceiver = cause === "lost" ? "ended" : cause;
   if (cause !== "ended") fabric.notify(lane.sender, "lane_closed", { lane: lane.number, cause: seenBySender });
@@ -133,6 +130,12 @@ export function endLane(fabric: FabricState, lane: Lane, cause: "ended" | "gone"
   receiver.leftover.set(lane.number, lane.destination);
   lane.destination.leftover.add(lane.number);
   fabric.notify(receiver, "lane_closed", { lane: lane.number, cause: seenByReceiver });
+}
+
+/** Somebody has no lane any more to where he sent, and is told when that goes. */
+export function loseDestination(sender: Client, destination: Endpoint): void {
+  destination.lost.add(sender);
+  sender.lost.add(destination);
 }
 
 /** A receiver has nothing any more of a lane that is over. */

@@ -24,7 +24,7 @@ import {
 import { type Client, type Context, contextOf, Endpoint, Group, Region, wholePages } from "./entities.ts";
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { announcedPublic, joinGroup, keepMember } from "./groups.ts";
-import { addLane, recheckLanes } from "./lanes.ts";
+import { addLane, endLane, loseDestination, recheckLanes } from "./lanes.ts";
 import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
@@ -167,6 +167,7 @@ export const recoveryHandlers: Handlers<
     const destination = fabric.resources.endpoint(args.destination);
     const agreed = handlesEqual(other.source, args.source) && handlesEqual(other.destination, args.destination);
     if (!agreed || destination?.owner !== receiver || fabric.lanes.has(args.lane)) {
+      if (destination !== undefined) loseDestination(sender, destination);
       fabric.notify(sender, "lane_closed", { lane: args.lane, cause: "gone" });
       fabric.notify(receiver, "lane_closed", { lane: args.lane, cause: "ended" });
       return { accepted: false };
@@ -201,6 +202,7 @@ export const recoveryHandlers: Handlers<
       fabric.notify(other, "peer_gone", { peer: client.number });
       introduceAgain(fabric, client, other);
     }
+    if (client.announcing) loseLanesWithoutBell(fabric, client);
     client.announcing = false;
     client.ownPeers.clear();
     expectNoMore(fabric, client.survivor);
@@ -300,6 +302,14 @@ function dropMissingMembers(fabric: FabricState, group: Group): void {
   }
 }
 
+/** Who has found out that a bell is gone uses its lanes no more, whatever the other end thinks of them. */
+function loseLanesWithoutBell(fabric: FabricState, client: Client): void {
+  for (const lane of [...client.outgoing, ...client.incoming]) {
+    const other = lane.sender === client ? lane.destination.owner! : lane.sender;
+    if (other !== client && !other.announcing && !client.peers.has(other.number)) endLane(fabric, lane, "lost");
+  }
+}
+
 function tellSettled(fabric: FabricState, client: Client): void {
   for (const region of client.attachments.keys()) tellRegionPeers(fabric, client, region);
   fabric.notify(client, "settled", { contexts: client.subscribed ? [...fabric.contexts.keys()] : [] });
@@ -310,7 +320,12 @@ function closeHalfLanes(fabric: FabricState): void {
   const told = new Map<Client, Set<string>>();
   for (const { lane, sender, client, destination } of fabric.halfLanes.values()) {
     fabric.notify(client, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
-    if (!sender || fabric.resources.endpoint(destination) !== undefined) continue;
+    if (!sender) continue;
+    const endpoint = fabric.resources.endpoint(destination);
+    if (endpoint !== undefined) {
+      loseDestination(client, endpoint);
+      continue;
+    }
     // It went with the broker before.
     const gone = told.get(client) ?? new Set();
     told.set(client, gone);
