@@ -28,6 +28,7 @@ export class EventQueue<T> {
 
   /** Puts an item in; whoever waits gets it. */
   push(item: T): void {
+    if (this.#failure !== undefined) return;
     if (this.#items.length < MOST) this.#items.push(item);
     else this.#dropped++;
     this.#session.self.nudge();

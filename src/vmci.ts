@@ -88,6 +88,7 @@ export class Vmci implements Disposable, AsyncDisposable {
     session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
     session.on("context_added", ({ context }) => this.#contexts?.add(context));
     session.on("context_removed", ({ context }) => this.#contextRemoved(context));
+    session.on("contexts_missed", () => this.#contextsMissed());
     session.on("settled", ({ contexts }) => this.#contextsAre(contexts));
     session.onAnnounce(() => {
       if (this.#contexts !== undefined) session.request({ operation: "announce" }, "subscribe", {});
@@ -196,6 +197,15 @@ export class Vmci implements Disposable, AsyncDisposable {
   #contextRemoved(context: ContextId): void {
     this.#contexts?.delete(context);
     this.#emit({ type: "context-removed", context });
+  }
+
+  /** One that came and went would be told to nobody: whoever reads events begins again. */
+  #contextsMissed(): void {
+    this.#contexts = undefined;
+    const reason =
+      "more contexts came and went while this program did not turn its event loop than were kept for it; " +
+      "begin to iterate again";
+    for (const queue of this.#queues) queue.fail(new VmciError("NO_RESOURCES", { operation: "events", reason }));
   }
 
   #emit(event: VmciEvent): void {

@@ -3,6 +3,7 @@ import { contextHandle, type Handle, HOST_CONTEXT, INVALID_HANDLE } from "../mod
 import { AccessList } from "../src/fabric/access_list.ts";
 import { Broker, slotSurvivor } from "../src/fabric/broker.ts";
 import { Policy } from "../src/fabric/policy.ts";
+import type { Requests } from "../src/fabric/protocol.ts";
 import { DEFAULT_QUOTA } from "../src/fabric/quota.ts";
 import { BrokerWorld } from "./support/broker_world.ts";
 
@@ -295,6 +296,16 @@ Deno.test("what others grant, and whom they let into a group, is told only to an
   // So can all by the owner, who is about to read.
   owner.ask("grant", granting(mailbox, 18));
   owner.ask("add_member", joining(18));
+  // When very much waits it can only be withdrawn.
+  const more: Requests["grant"] = { ...granting(mailbox, 18), allow: ["DG_SEND", "CH_PRIV"] };
+  owner.ask("grant", more);
+  owner.client.unread = 2049;
+  const { allow: privileges, ...entry } = granting(mailbox, 18);
+  other.refused("NO_RESOURCES", "grant", more);
+  other.refused("NO_RESOURCES", "revoke", { ...entry, privileges });
+  other.refused("NO_RESOURCES", "add_member", { ...joining(18), canAssign: true });
+  other.ask("revoke_all", { resource: mailbox, client: contextHandle(18) });
+  other.ask("remove_member", { group, member: 18 });
 });
 Deno.test("what a client says again to the same broker counts once: watches, names, grants", () => {
   const world = new BrokerWorld({ quotas: { watches: 2 }, firstNumber: 2000, survivors: [slotSurvivor(3)] });

@@ -137,13 +137,49 @@ Deno.test("notice queue: of names that come and go so many wait, and in place of
   assertEquals(left(queue), [name("removed", "b")]);
 });
 
+Deno.test("notice queue: of contexts that come and go so many wait, and in place of more that they were missed", () => {
+  const missed = { notice: "contexts_missed" };
+  let contexts = 16;
+  const some = (count: number) =>
+    Array.from({ length: count }, () => [context("added", contexts), context("removed", contexts++)]).flat();
+  assertEquals(left(queueOf(...some(1024))).length, 1024);
+  assertEquals(left(queueOf(reply, ...some(1025), name("added", "a"))), [reply, missed, name("added", "a")]);
+  const queue = queueOf(...some(5000));
+  assertEquals([queue.length, queue.caused], [1, 0]);
+  queue.shift();
+  queue.push({ message: context("removed"), descriptors: [], notify: true });
+  assertEquals(left(queue), [context("removed")]);
+});
+
+Deno.test("notice queue: what is taken from who does not read counts for nothing, if he has heard that he had it", () => {
+  const grant = (context: number, states: unknown) => (
+    { notice: "keep_grant", type, handle, entry: { client: { context, resource: 0 }, states } }
+  );
+  const member = (context: number, present: boolean) => ({
+    notice: "keep_member",
+    handle,
+    member: { context },
+    present,
+  });
+  const taken = [grant(16, {}), member(16, false)];
+  const queue = queueOf(...taken);
+  assertEquals([queue.length, queue.caused], [2, 0]);
+  // Others cannot give him without end what they take again.
+  const cycle = [grant(17, { DG_SEND: "ALLOW" }), grant(17, {}), member(17, true), member(17, false)];
+  const pumped = queueOf(...taken, ...cycle, ...cycle);
+  assertEquals([pumped.length, pumped.caused], [4, 2]);
+  while (pumped.length > 0) pumped.shift();
+  assertEquals(pumped.caused, 0);
+});
+
 Deno.test("notice queue: what others cause counts for nothing against who does not read", () => {
-  const caused = [{ notice: "ping", client: 1, token: 2 }, context("added"), { notice: "peer", peer: 5 }];
-  const queue = queueOf(...caused, reply, name("added", "a"), name("added", "b", "c"), peer(true), peer(false, 17));
-  assertEquals([queue.length, queue.caused], [8, 4]);
+  const caused = [{ notice: "ping", client: 1, token: 2 }, { notice: "settled" }, { notice: "peer", peer: 5 }];
+  const bounded = [context("added"), name("added", "a"), name("added", "b", "c"), peer(true), peer(false, 17)];
+  const queue = queueOf(...caused, reply, ...bounded);
+  assertEquals([queue.length, queue.caused], [9, 4]);
   for (const peer of [1, 2]) queue.push({ message: { notice: "peer_gone", peer }, descriptors: [], notify: true });
   for (let i = 0; i < 1025; i++) queue.push({ message: name("added", `${i}`), descriptors: [], notify: true });
-  assertEquals([queue.length, queue.caused], [9, 4]);
+  assertEquals([queue.length, queue.caused], [10, 4]);
   while (queue.length > 0) queue.shift();
   assertEquals(queue.caused, 0);
 });

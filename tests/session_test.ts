@@ -7,6 +7,7 @@ import type { Bell, Connection, Medium, Packet, Share, SharedPages, SharedWord }
 import type { Message, Operation } from "../src/fabric/protocol.ts";
 import { Session, type SessionOptions } from "../src/fabric/session.ts";
 import { LANE_SIZE } from "../src/lane/ring.ts";
+import { Vmci } from "../src/vmci.ts";
 import { fails, failsSync } from "./support/failure.ts";
 import { TestClock } from "./support/test_clock.ts";
 
@@ -491,6 +492,38 @@ Deno.test(
     fourth.alive = false;
     lookForTheNext();
     assertEquals(announced(last), [[11, true]]);
+  }),
+);
+
+Deno.test(
+  "session: who missed contexts is told so at the end of the events, and may begin again",
+  withSession(async ({ session, broker, next }) => {
+    const vmci = new Vmci(session);
+    const subscribed = (contexts: number[]) => {
+      broker.answer = ({ id, op }) => op === "subscribe" ? { message: { id, result: { contexts } } } : undefined;
+    };
+    subscribed([16, 17]);
+    const events = vmci.events();
+    broker.say({ notice: "context_removed", context: 17 });
+    broker.say({ notice: "contexts_missed" });
+    broker.say({ notice: "context_removed", context: 18 });
+    session.refresh();
+    assertEquals((await events.next()).value, { type: "context-removed", context: 17 });
+    const { reason } = await fails("NO_RESOURCES", () => events.next(), { operation: "events" });
+    assertStringIncludes(reason, "begin to iterate again");
+    assertEquals(await events.next(), { done: true, value: undefined });
+    subscribed([16, 20]);
+    const again = vmci.events();
+    broker.alive = false;
+    next.answer = ({ id, op }) => {
+      if (op === "announced") next.say({ notice: "settled", contexts: [16] });
+      return op === "subscribe" ? { message: { id, result: { contexts: [16, 20] } } } : undefined;
+    };
+    session.request(SUBJECT, "list", { prefix: "", after: null });
+    assertEquals(next.operations.filter((op) => op === "subscribe"), ["subscribe"]);
+    // Which went meanwhile is known from the second subscription, not from the first.
+    const told = [(await again.next()).value, (await again.next()).value].map((it) => it!.type).toSorted();
+    assertEquals(told, ["broker-changed", "context-removed"]);
   }),
 );
 

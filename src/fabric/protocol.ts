@@ -256,6 +256,8 @@ export interface Notices {
   context_added: { context: number };
   /** A context is gone. */
   context_removed: { context: number };
+  /** More contexts came or went than were kept for you: subscribe again. */
+  contexts_missed: Record<never, never>;
   /** A resource you use is gone. */
   resource_gone: { type: ResourceTypeName; handle: Handle };
   /** Somebody attached to or detached from a region of yours; so many times, unless once. */

@@ -252,13 +252,11 @@ export class BrokerRoom implements AsyncDisposable {
       const key = `${kind} ${name}`;
       const course = this.#courses.get(key);
       if (course !== undefined) await becomes(look, course.state, "what the broker knows");
+      const state = look();
+      // Whoever has asked the broker something since has heard of what happened before.
+      const outcomes = await this.#partner.run(carryOn, own);
       const told = await this.#partner.run((s) => s.events);
-      const seen: Course = {
-        outcome,
-        state: look(),
-        events: balance(told.map(({ event }) => event.type)),
-        outcomes: await this.#partner.run(carryOn, own),
-      };
+      const seen: Course = { outcome, state, events: balance(told.map(({ event }) => event.type)), outcomes };
       if (course !== undefined) assertEquals(seen, course);
       else if (strike === undefined) this.#courses.set(key, seen);
       else throw new Error("there is nothing to compare with: run it without a blow first");

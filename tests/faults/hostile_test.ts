@@ -7,6 +7,7 @@ import { addSeals, createMemfd, Seal } from "../../ffi/memfd.ts";
 import { connectSeqpacket, PacketSocket, waitReadable } from "../../ffi/unix_socket.ts";
 import { contextHandle, handlesEqual, openVmci, ResultCode } from "../../mod.ts";
 import type { Message } from "../../src/fabric/protocol.ts";
+import { fails } from "../support/failure.ts";
 import { House } from "../support/house.ts";
 import { RawClient } from "../support/raw_client.ts";
 import { attack, HonestPair } from "./hostile_support/hostile_clients.ts";
@@ -224,6 +225,50 @@ Deno.test("hostile clients: one that names thousands of things does not have a b
     await until(4);
     await changes.return?.();
     assertEquals([host.discovery.lookup("honest"), host.discovery.lookup("honest region")], [to.handle, region.handle]);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
+  });
+});
+
+Deno.test("hostile clients: one that comes as thousands of contexts does not have a busy process dropped", async () => {
+  await withstands(async (house, { host, to }) => {
+    const events = host.events();
+    // The one who wants events does not turn meanwhile: this thread is its own.
+    for (let context = 20_000; context < 25_000; context++) {
+      using raw = new RawClient(house.main);
+      raw.hello({ context });
+    }
+    const told: number[] = [];
+    const read = async () => {
+      for await (const event of events) if (event.type === "context-removed") told.push(event.context);
+    };
+    const { reason } = await fails("NO_RESOURCES", read, { operation: "events" });
+    assertStringIncludes(reason, "more contexts came and went");
+    // What had been sent before too much waited was told, in order.
+    assertEquals(told, told.map((_, i) => 20_000 + i));
+    assert(told.length > 0 && told.length < 5000, `${told.length} were told`);
+    const again = host.events();
+    const guest = await openVmci({ device: house.main, contextId: 26_000 });
+    guest.close();
+    assertEquals((await again.next()).value, { type: "context-removed", context: 26_000 });
+    await again.return?.();
+    assertEquals(host.discovery.lookup("honest"), to.handle);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
+  });
+});
+
+Deno.test("hostile clients: one that takes thousands of grants back does not have a busy process dropped", async () => {
+  await withstands(async (house, { host, to }) => {
+    using mailbox = host.datagrams.create();
+    const { handle } = mailbox;
+    const grants = Array.from({ length: 5000 }, (_, i) => contextHandle(20_000 + i));
+    for (const client of grants) host.access.addClientPrivileges(handle, client, { allow: ["DG_SEND"] });
+    host.access.addClientPrivileges(handle, contextHandle(17), { allow: ["CH_PRIV"] });
+    using raw = new RawClient(house.socket(17));
+    raw.hello();
+    // Its owner does not turn meanwhile.
+    for (const client of grants) assertEquals(raw.ask("revoke_all", { resource: handle, client }).error, undefined);
+    const { code } = host.access.checkClientPrivilege(handle, grants[0]!, "DG_SEND");
+    assertEquals([code === "SUCCESS_ACCESS_GRANTED", host.discovery.lookup("honest")], [false, to.handle]);
     assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
   });
 });

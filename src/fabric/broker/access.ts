@@ -12,7 +12,7 @@ import { type Client, type Context, contextOf, Endpoint, type Group, type Resour
 import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanes } from "./lanes.ts";
 import { fail } from "./refusal.ts";
-import { decide, demand, demandAnnounced, demandReading, permits } from "./rights.ts";
+import { decide, demand, demandAnnounced, demandReading, MOST_UNREAD_CHANGES, permits } from "./rights.ts";
 
 /** Requests about privileges. */
 export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check"> = {
@@ -22,13 +22,14 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
     const group = groupOf(fabric, args.client);
     if (resource.owner === undefined) fail("UNAVAILABLE", "its creator is gone");
     const { id, grants, quota } = contextOf(resource.owner);
-    if (!resource.access.has(args.client)) {
+    const isNew = !resource.access.has(args.client);
+    if (isNew) {
       if (grants >= quota.grants) {
         fail("NO_RESOURCES", `context ${id} has its quota of ${quota.grants} entries in access lists`);
       }
-      // What changes an entry replaces what waits; each new one is one packet more.
-      demandReading(resource.owner, client);
     }
+    // What changes an entry replaces what waits; each new one is one packet more.
+    demandReading(resource.owner, client, isNew ? undefined : MOST_UNREAD_CHANGES);
     if (group !== undefined) checkAssign(fabric, contextOf(client), group);
     changeAccess(resource, (access) => access.set(args.client, args.allow, args.deny));
     accessChanged(fabric, resource, args.client);
@@ -38,6 +39,7 @@ export const accessHandlers: Handlers<"grant" | "revoke" | "revoke_all" | "check
   revoke: (fabric, client, args) => {
     const resource = changeable(fabric, client, args.resource, args.client, args.privileges);
     if (args.privileges.length === 0) fail("INVALID_ARGS", "no privilege was named");
+    if (resource.owner !== undefined) demandReading(resource.owner, client, MOST_UNREAD_CHANGES);
     if (!changeAccess(resource, (access) => access.unset(args.client, args.privileges))) {
       if (fabric.wasDone(args)) return {};
       fail("INVALID_ARGS", "that client has no entry");

@@ -12,7 +12,7 @@ import type { FabricState, Handlers } from "./fabric_state.ts";
 import { recheckLanesFrom } from "./lanes.ts";
 import { fail } from "./refusal.ts";
 import { grantDefaults, own, roomForResource } from "./resources.ts";
-import { demand, demandAnnounced, demandReading } from "./rights.ts";
+import { demand, demandAnnounced, demandReading, MOST_UNREAD_CHANGES } from "./rights.ts";
 
 /** Requests about groups. */
 export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_member" | "is_member"> = {
@@ -36,7 +36,9 @@ export const groupHandlers: Handlers<"create_group" | "add_member" | "remove_mem
     if (!fabric.contexts.has(args.member)) fail("INVALID_ARGS", `there is no context ${args.member}`);
     const old = group.members.get(args.member);
     // What changes a member replaces what waits; each new one is one packet more.
-    if (old === undefined && group.owner !== undefined) demandReading(group.owner, client);
+    if (group.owner !== undefined) {
+      demandReading(group.owner, client, old === undefined ? undefined : MOST_UNREAD_CHANGES);
+    }
     const canAssign = group === fabric.publicGroup || args.canAssign;
     const member = { context: args.member, canAssign, order: old?.order ?? fabric.number() };
     joinGroup(fabric, group, member);

@@ -14,6 +14,9 @@ import { fail } from "./refusal.ts";
 /** With more packets than this waiting for it, a client is not told what others want of it. */
 const MOST_UNREAD = 64;
 
+/** And with more than this not what they change of what it has; that they take it all is told in any case. */
+export const MOST_UNREAD_CHANGES = 2048;
+
 /** Whether a client may do something, and what says so. */
 export function decide(
   fabric: FabricState,
@@ -74,9 +77,9 @@ export function demandAnnounced(fabric: FabricState, { owner }: Resource): void 
  * Refuses what somebody who does not read would have to be told: nobody makes others' packets pile up until they are
  * dropped for it.
  */
-export function demandReading({ unread, identity }: Client, asker: Client): void {
+export function demandReading({ unread, identity }: Client, asker: Client, most: number = MOST_UNREAD): void {
   // What a process does to itself is its own affair.
-  if (unread <= MOST_UNREAD || identity.pid === asker.identity.pid) return;
+  if (unread <= most || identity.pid === asker.identity.pid) return;
   fail("NO_RESOURCES", `process ${identity.pid} is busy: ${unread} packets wait for it; try again later`);
 }
 

@@ -408,7 +408,7 @@ export class LocalServer {
       const copies = duplicates(descriptors);
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
-      door.client.unread = door.pending.length;
+      door.client.unread = door.pending.caused;
       if (door.pending.caused > MOST_PENDING) {
         return this.#letGo(door, `it does not read: ${MOST_PENDING} packets wait for it`);
       }
@@ -447,7 +447,7 @@ export class LocalServer {
       for (let first = door.pending.first(); first !== undefined; first = door.pending.first()) {
         if (!door.socket.send(encodeMessage(first.message), first.descriptors)) return;
         door.pending.shift();
-        door.client.unread = door.pending.length;
+        door.client.unread = door.pending.caused;
         for (const fd of first.descriptors) closeDescriptor(fd);
         if (first.notify) this.#notify(door, first.message);
       }

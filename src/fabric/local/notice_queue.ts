@@ -1,13 +1,13 @@
 /**
  * What a client that does not read has not been told yet. A client may compute for minutes while others attach, detach
  * and name things: once much waits, what cancels or replaces something that it has not been told is not kept twice, and
- * of names that come and go no more than so many.
+ * of names and contexts that come and go no more than so many.
  *
  * @module
  */
 
 import { formatHandle, type Handle } from "../../handle.ts";
-import type { Message, NoticeName } from "../protocol.ts";
+import type { AccessEntry, Message, NoticeName } from "../protocol.ts";
 
 /** One packet that waits. */
 export interface Waiting {
@@ -36,21 +36,40 @@ interface Placed {
   readonly packet: Waiting;
   /** What it is about, if it can be merged. */
   readonly about: string | undefined;
+  /** Whether nothing else bounds it. */
+  readonly caused: boolean;
 }
 
 /** So many packets are all told: a moment without memory or room costs a client nothing of what it is told. */
 const FEW = 64;
 
-/** So many packets about names; in place of more the client is told to look what there is. */
-const MOST_NAMES = 1024;
+/** What comes and goes without end, and what is said in place of more than so many of those. */
+const MISSED: ReadonlyMap<unknown, NoticeName> = new Map<NoticeName, NoticeName>([
+  ["name", "names_missed"],
+  ["context_added", "contexts_missed"],
+  ["context_removed", "contexts_missed"],
+]);
+
+/** So many packets of each. */
+const MOST_OF_EACH = 1024;
+
+/** Those that wait. */
+interface Crowd {
+  readonly places: Set<number>;
+  /** Where it waits that there were too many. */
+  missed: number | undefined;
+}
 
 /**
- * What others cause, but never more of it than what the client has makes possible: it is merged here, or is told once of
- * each lane, peer or resource, of which others can make no more while it does not read.
+ * What others cause, but never more of it than what the client has makes possible: it is merged or missed here, or is
+ * told once of each lane, peer, entry or resource, of which others can make no more while it does not read.
  */
 const BOUNDED: ReadonlySet<unknown> = new Set<NoticeName>([
   "name",
   "names_missed",
+  "context_added",
+  "context_removed",
+  "contexts_missed",
   "region_peer",
   "region_peers",
   "watcher",
@@ -65,10 +84,10 @@ const BOUNDED: ReadonlySet<unknown> = new Set<NoticeName>([
 export class NoticeQueue {
   readonly #waiting = new Map<number, Placed>();
   readonly #latest = new Map<string, number>();
-  /** Where packets about names wait. */
-  readonly #names = new Set<number>();
-  /** Where it waits that there were too many of them. */
-  #missed: number | undefined;
+  readonly #crowds = new Map([...MISSED.values()].map((missed): [unknown, Crowd] => [
+    missed,
+    { places: new Set(), missed: undefined },
+  ]));
   #count = 0;
   #caused = 0;
   #descriptors = 0;
@@ -93,20 +112,24 @@ export class NoticeQueue {
   /** Adds a packet. */
   push(packet: Waiting): void {
     const { notice } = packet.message;
+    const crowd = this.#crowdOf(notice);
     // That some were missed says this too: it is not read yet, so what there is will be looked at later.
-    if (notice === "name" && this.#missed !== undefined) return;
+    if (crowd?.missed !== undefined) return;
     if (notice === "region_peers") this.#attachedSaid++;
     const mergeable = this.length >= FEW && packet.descriptors.length === 0
       ? this.#mergeableOf(packet.message)
       : undefined;
+    // What takes something back is bounded as that is.
+    const replacesCaused = mergeable !== undefined && this.#latestOf(mergeable.about)?.caused === true;
     if (mergeable !== undefined && this.#isMerged(mergeable)) return;
     const place = this.#count++;
     if (mergeable !== undefined) this.#latest.set(mergeable.about, place);
-    this.#waiting.set(place, { packet, about: mergeable?.about });
+    const caused = replacesCaused || !isBounded(packet.message);
+    this.#waiting.set(place, { packet, about: mergeable?.about, caused });
     this.#descriptors += packet.descriptors.length;
-    if (!BOUNDED.has(notice)) this.#caused++;
-    if (notice === "name") this.#names.add(place);
-    if (this.#names.size > MOST_NAMES) this.#missNames();
+    if (caused) this.#caused++;
+    crowd?.places.add(place);
+    if (crowd !== undefined && crowd.places.size > MOST_OF_EACH) this.#miss(crowd, MISSED.get(notice)!);
   }
 
   /** Merges a packet with those that wait; answers whether that is all that becomes of it. */
@@ -127,10 +150,16 @@ export class NoticeQueue {
   /** Has what waits say that it was so many times more. */
   #countLatest(about: string, more: number): void {
     const place = this.#latest.get(about)!;
-    const { packet } = this.#waiting.get(place)!;
+    const placed = this.#waiting.get(place)!;
+    const { packet } = placed;
     const times = (packet.message.times as number | undefined ?? 1) + more;
     if (times === 0) this.#drop(place);
-    else this.#waiting.set(place, { packet: { ...packet, message: { ...packet.message, times } }, about });
+    else this.#waiting.set(place, { ...placed, packet: { ...packet, message: { ...packet.message, times } } });
+  }
+
+  #latestOf(about: string): Placed | undefined {
+    const place = this.#latest.get(about);
+    return place === undefined ? undefined : this.#waiting.get(place);
   }
 
   #dropLatest(about: string): void {
@@ -138,24 +167,29 @@ export class NoticeQueue {
     if (place !== undefined) this.#drop(place);
   }
 
-  /** Says in place of the first of those about names that there were too many. */
-  #missNames(): void {
-    const [first, ...others] = this.#names;
+  #crowdOf(notice: unknown): Crowd | undefined {
+    return this.#crowds.get(MISSED.get(notice));
+  }
+
+  /** Says in place of the first of them that there were too many. */
+  #miss(crowd: Crowd, notice: NoticeName): void {
+    const [first, ...others] = crowd.places;
     others.forEach((place) => this.#drop(place));
-    this.#drop(first!, { notice: "names_missed" });
-    this.#missed = first;
+    this.#drop(first!, { notice });
+    crowd.missed = first;
   }
 
   /** Takes a packet out; something else may be told in its place. */
   #drop(place: number, instead?: Message): void {
-    const { packet, about } = this.#waiting.get(place)!;
+    const { packet, about, caused } = this.#waiting.get(place)!;
     const { message, descriptors } = packet;
     if (instead === undefined) this.#waiting.delete(place);
-    else this.#waiting.set(place, { packet: { ...packet, message: instead }, about: undefined });
+    else this.#waiting.set(place, { packet: { ...packet, message: instead }, about: undefined, caused: false });
     this.#descriptors -= descriptors.length;
-    if (!BOUNDED.has(message.notice)) this.#caused--;
-    this.#names.delete(place);
-    if (place === this.#missed) this.#missed = undefined;
+    if (caused) this.#caused--;
+    this.#crowdOf(message.notice)?.places.delete(place);
+    const missed = this.#crowds.get(message.notice);
+    if (place === missed?.missed) missed.missed = undefined;
     if (about !== undefined && this.#latest.get(about) === place) this.#latest.delete(about);
   }
 
@@ -219,6 +253,14 @@ export class NoticeQueue {
   }
 }
 
+/** Whether there can be no more of it than the client has. Of what it has, as much may be taken from it at once. */
+function isBounded(message: Message): boolean {
+  const { notice, present, entry } = message;
+  if (notice === "keep_member") return present === false;
+  if (notice === "keep_grant") return Object.keys((entry as AccessEntry).states).length === 0;
+  return BOUNDED.has(notice);
+}
+
 function clientOf({ entry }: Message): Handle {
-  return (entry as { client: Handle }).client;
+  return (entry as AccessEntry).client;
 }

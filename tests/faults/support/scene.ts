@@ -56,6 +56,8 @@ export async function comePartner(s: Stage, device: string, timeout: number): Pr
 /** The partner uses what the victim has: two datagrams it has not read, an attachment, and a watch of its name. */
 export async function meet(s: Stage, victim: Belongings, crowded: boolean): Promise<void> {
   const { datagrams, sharedMemory, discovery } = s.vmci;
+  // What it did to come here is the last that is told of what was before.
+  await s.told({ type: "peer-attached", handle: s.region.handle, context: victim.context });
   s.events.length = 0;
   s.kept.attached = sharedMemory.attach(victim.region);
   s.kept.sender = datagrams.create();
