@@ -41,6 +41,8 @@ Deno.test("a thousand clients at once", async () => {
     }
     // What they had sent was read; the lanes go when the hub looks again.
     assertEquals(hub.tryReceive(), undefined);
+    // The broker answers before it gives back what it does not need any more.
+    for (let times = 0; times < 2; times++) host.discovery.list("crowd/");
     assertEquals(descriptors(), before);
   }
   await Deno.remove(device, { recursive: true });

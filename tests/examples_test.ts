@@ -1,7 +1,7 @@
 /** The examples, as users run them: processes with `--allow-ffi` alone, each test on a fabric of its own. */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { PUBLIC_GROUP_NAME } from "../mod.ts";
+import { openVmci, PUBLIC_GROUP_NAME, recordSize } from "../mod.ts";
 import { openSession } from "../src/vmci.ts";
 import { listNames } from "../src/cli/inspect.ts";
 // Opens the libraries before the first test, which would be blamed for it.
@@ -322,14 +322,38 @@ Deno.test("counter.ts: ten processes lose no count", async () => {
 Deno.test("record.ts: readers of whole records only", async () => {
   await using directory = await OwnDirectory.make();
   const env = { VMCI_FABRIC: directory.path };
-  const reading = [1, 2].map(() => run("examples/record.ts", ["read"], { env }));
-  assertEquals(await run("examples/record.ts", ["publish"], { env }), { ...done, stdout: "" });
-  for (const { stdout, ...ended } of await Promise.all(reading)) {
-    assertEquals(ended, done);
-    const positions = stdout.trimEnd().split("\n").map((line) => line.split(" ").slice(1).map(Number));
+  const check = (positions: readonly (readonly number[])[]) => {
     for (const [x, y, z] of positions) assertEquals([y, z], [2 * x!, 3 * x!]);
     assertEquals(positions.at(-1), [20, 40, 60]);
+  };
+  await using vmci = await openVmci({ device: directory.path });
+  {
+    // Whoever publishes does not wait for those who read: so here it is the test that publishes.
+    using region = vmci.sharedMemory.create(recordSize(24), { writers: "creator" });
+    const record = region.record(0, 24);
+    vmci.discovery.register("position", region.handle);
+    const publish = (step: number) => record.publish(new Uint8Array(Float64Array.of(step, 2 * step, 3 * step).buffer));
+    publish(1);
+    await using first = new Program("examples/record.ts", ["read"], { env });
+    await using second = new Program("examples/record.ts", ["read"], { env });
+    for (const reader of [first, second]) await reader.printed("position 1 2 3");
+    for (let step = 2; step <= 20; step++) publish(step);
+    for (const { stdout, ...ended } of await Promise.all([first.ended, second.ended])) {
+      assertEquals(ended, done);
+      check(stdout.trimEnd().split("\n").map((line) => line.split(" ").slice(1).map(Number)));
+    }
   }
+  const name = vmci.discovery.wait("position");
+  await using publisher = new Program("examples/record.ts", ["publish"], { env });
+  using region = vmci.sharedMemory.attach(await name);
+  const record = region.record(0, 24);
+  const positions: number[][] = [];
+  for (let version = 0; version < 20;) {
+    version = await record.wait(version);
+    positions.push([...new Float64Array(record.read()!.buffer)]);
+  }
+  check(positions);
+  assertEquals(await publisher.ended, { ...done, stdout: "" });
 });
 
 Deno.test("watch_names.ts: names as they come and go", async () => {

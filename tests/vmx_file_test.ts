@@ -118,12 +118,18 @@ const settings = fc.record({
 });
 
 Deno.test("vmx text: any bytes without zeroes come back as they were", () => {
-  fc.assert(fc.property(fc.uint8Array({ min: 1, max: 255, maxLength: 400 }), (bytes) => {
-    assertEquals(VmxText.parse(bytes).bytes, Uint8Array.from(bytes));
-  }));
-  fc.assert(fc.property(file, (text) => {
-    assertEquals(toText(VmxText.parse(toBytes(text)).bytes), text);
-  }));
+  fc.assert(
+    fc.property(fc.uint8Array({ min: 1, max: 255, maxLength: 400 }), (bytes) => {
+      assertEquals(VmxText.parse(bytes).bytes, Uint8Array.from(bytes));
+    }),
+    { seed: 16 },
+  );
+  fc.assert(
+    fc.property(file, (text) => {
+      assertEquals(toText(VmxText.parse(toBytes(text)).bytes), text);
+    }),
+    { seed: 16 },
+  );
 });
 
 Deno.test("vmx text: a change is read back, and all before and behind the value stays byte for byte", () => {
@@ -156,14 +162,17 @@ Deno.test("vmx text: a change is read back, and all before and behind the value 
       const around = (it: string) => /^([^"=]*=[ \t]*)(?:"[^"]*"|[^"#\r]*?)([ \t]*(?:#.*)?\r?)$/.exec(it)!.slice(1);
       assertEquals(around(lines(changed)[old.line - 1]!), around(lines(text)[old.line - 1]!));
     }),
-    { numRuns: 500 },
+    { numRuns: 500, seed: 16 },
   );
 });
 
 Deno.test("vmx text: what one change does, the opposite undoes", () => {
-  fc.assert(fc.property(file, settings, (text, { key, value }) => {
-    const vmx = VmxText.parse(toBytes(`${text}\nmine = "old"\n`));
-    if (vmx.duplicates.has(key.toLowerCase())) return;
-    assertEquals(vmx.with("MINE", value).with("mine", "old").bytes, vmx.bytes);
-  }));
+  fc.assert(
+    fc.property(file, settings, (text, { key, value }) => {
+      const vmx = VmxText.parse(toBytes(`${text}\nmine = "old"\n`));
+      if (vmx.duplicates.has(key.toLowerCase())) return;
+      assertEquals(vmx.with("MINE", value).with("mine", "old").bytes, vmx.bytes);
+    }),
+    { seed: 16 },
+  );
 });

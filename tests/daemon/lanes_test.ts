@@ -75,7 +75,8 @@ Deno.test("who sends again what the stopped daemon did not answer has the bell t
   await using house = await House.serving();
   const agent = house.agent();
   const receiver = await agent.scenes.open({ device: house.main });
-  await using sender = await openVmci({ device: house.main, contextId: VM, timeout: 500 });
+  await using sender = await openVmci({ device: house.main, contextId: VM });
+  await using patient = await openVmci({ device: house.main, timeout: 60_000 });
   const inbox = await receiver.datagrams.create();
   await receiver.access.addClientPrivileges(inbox.handle, PUBLIC_GROUP, { allow: ["DG_SEND"] });
   using source = sender.datagrams.create();
@@ -84,6 +85,7 @@ Deno.test("who sends again what the stopped daemon did not answer has the bell t
   // The receiver hears of both lanes at once, and then neither hears from the daemon.
   agent.signal("SIGSTOP");
   house.daemon.kill("SIGCONT");
+  patient.discovery.list();
   source.sendTo(inbox.handle, Uint8Array.of(0));
   stop(house.daemon.pid);
   agent.signal("SIGCONT");

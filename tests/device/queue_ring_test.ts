@@ -42,32 +42,35 @@ function exchange(memory: Uint8Array<ArrayBuffer>, produceSize: number, consumeS
 
 Deno.test("queue ring: what is written on one side is read on the other, whatever the steps", () => {
   const steps = fc.array(fc.tuple(fc.boolean(), fc.boolean(), fc.nat(300)), { maxLength: 100 });
-  fc.assert(fc.property(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 200 }), steps, (p, c, moves) => {
-    const { memory, one, other } = pair(p, c);
-    const sent = [0, 0];
-    const got = [0, 0];
-    for (const [first, write, count] of moves) {
-      const ring = first ? one : other;
-      const to = first ? 0 : 1;
-      if (write) {
-        const bytes = Uint8Array.from({ length: count }, (_, i) => sent[to]! + i);
-        const room = ring.room;
-        assertEquals(ring.write(bytes), Math.min(room, count));
-        sent[to]! += Math.min(room, count);
-      } else {
-        const into = new Uint8Array(count);
-        const read = ring.read(into);
-        const from = 1 - to;
-        for (let i = 0; i < read; i++) assertEquals(into[i], got[from]! + i & 0xff);
-        got[from]! += read;
-        assert(got[from]! <= sent[from]!);
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 200 }), steps, (p, c, moves) => {
+      const { memory, one, other } = pair(p, c);
+      const sent = [0, 0];
+      const got = [0, 0];
+      for (const [first, write, count] of moves) {
+        const ring = first ? one : other;
+        const to = first ? 0 : 1;
+        if (write) {
+          const bytes = Uint8Array.from({ length: count }, (_, i) => sent[to]! + i);
+          const room = ring.room;
+          assertEquals(ring.write(bytes), Math.min(room, count));
+          sent[to]! += Math.min(room, count);
+        } else {
+          const into = new Uint8Array(count);
+          const read = ring.read(into);
+          const from = 1 - to;
+          for (let i = 0; i < read; i++) assertEquals(into[i], got[from]! + i & 0xff);
+          got[from]! += read;
+          assert(got[from]! <= sent[from]!);
+        }
+        exchange(memory, p, c);
+        assertEquals([one.unread, one.available], [sent[0]! - got[0]!, sent[1]! - got[1]!]);
+        assertEquals([one.room, other.room], [p - 1 - one.unread, c - 1 - other.unread]);
+        assertEquals([one.peersRoom, other.peersRoom], [other.room, one.room]);
       }
-      exchange(memory, p, c);
-      assertEquals([one.unread, one.available], [sent[0]! - got[0]!, sent[1]! - got[1]!]);
-      assertEquals([one.room, other.room], [p - 1 - one.unread, c - 1 - other.unread]);
-      assertEquals([one.peersRoom, other.peersRoom], [other.room, one.room]);
-    }
-  }));
+    }),
+    { seed: 16 },
+  );
 });
 
 Deno.test("queue ring: a queue of no bytes takes and gives none, one of a single byte neither", () => {

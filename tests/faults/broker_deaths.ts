@@ -69,8 +69,11 @@ interface Course {
   readonly state: readonly string[];
 }
 
-/** Milliseconds that the calls of one may take who meets a broker that is stopped; and of all others. */
-const BRIEF = 1000;
+/**
+ * Milliseconds that the calls of one may take who meets a broker that is stopped, more than a busy machine takes for one;
+ * and of all others.
+ */
+const BRIEF = 3000;
 const PATIENCE = 20_000;
 
 /** The context of whoever acts. */
@@ -121,8 +124,6 @@ export class BrokerRoom implements AsyncDisposable {
     const room = new BrokerRoom();
     // The first thread that Deno starts leaves something of Deno's behind.
     for (const player of room.#players) await player.run(found, room.#directory.path);
-    // Half a second after it started, Deno opens two sockets for itself.
-    await new Promise((resolve) => setTimeout(resolve, 1000));
     return room;
   }
 

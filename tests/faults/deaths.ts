@@ -104,8 +104,6 @@ export class DeathRoom implements AsyncDisposable {
     await sender.run(comeSender, device, to, PATIENCE);
     const lent = await partner.run(comePartner, device, PATIENCE);
     const observer = stack.adopt(await observe(device), (it) => it.close());
-    // Half a second after it started, Deno opens two sockets for itself.
-    await new Promise((resolve) => setTimeout(resolve, 1000));
     const cast = { partner, sender, receiver, brokerPid: daemon?.pid ?? receiver.pid };
     const room = new DeathRoom(stack.move(), device, cast, lent, observer, elsewhere);
     // The first thread that Deno starts leaves something of Deno's behind.

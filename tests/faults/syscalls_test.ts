@@ -7,18 +7,17 @@ import { failCalls } from "./hostile_support/syscalls_plan.ts";
 const seed = Number(Deno.env.get("VMCI_SEED") ?? 20780);
 
 Deno.test(`system calls: one fails within each operation, on the client's and on the broker's side (seed ${seed})`, async () => {
-  const figures = await failCalls({ seed, seconds: 45, settings: ["operations"], part: { number: 1, of: 2 } });
+  const figures = await failCalls({ seed, settings: ["operations"], part: { number: 1, of: 2 } });
   assertEquals(figures.problems, []);
-  assert(figures.faults > 50, Deno.inspect(figures));
+  assert(figures.faults > 1000, Deno.inspect(figures));
 });
 
 Deno.test(`system calls: one fails in tests of the conformance suite (seed ${seed})`, async () => {
   const figures = await failCalls({
     seed,
-    seconds: 30,
     settings: ["one process", "two processes", "no raw pointers"],
-    deeds: 6,
-    each: 4,
+    deeds: 3,
+    each: 2,
   });
   assertEquals(figures.problems, []);
   assert(figures.faults > 10, Deno.inspect(figures));

@@ -31,7 +31,7 @@ import { closeSomething, held, settled } from "./held.ts";
  * Milliseconds after which a test that waits is told to give up: where something was lost, what it waits for will hardly
  * come. And in which it then must.
  */
-const PATIENCE = { lost: 5000, waiting: 15_000, closing: 30_000 };
+const PATIENCE = { lost: 5000, waiting: 60_000, closing: 60_000 };
 
 /** Whose calls fail, where; the broker's are the same wherever its clients are. */
 const SIDES: Readonly<Record<string, readonly Side[]>> = {

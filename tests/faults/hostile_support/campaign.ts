@@ -56,7 +56,7 @@ export interface Verdict {
 }
 
 /** Milliseconds that a control call may take: some failures cost a request its reply. */
-const TIMEOUT = 1500;
+const TIMEOUT = 10_000;
 
 /** A fabric with two in it and a broker that can be made to fail. */
 export class World implements AsyncDisposable {

@@ -4,10 +4,11 @@
  * @module
  */
 
+import { openWhatDenoOpens } from "../../support/deno_sockets.ts";
 import { serveAgent } from "../../support/agent_serving.ts";
 import { Scenes } from "../../support/scenes.ts";
 import { type CallMade, FaultPlan } from "./faults.ts";
-import { closeSomething, type Held, held, openWhatDenoOpens, settled } from "./held.ts";
+import { closeSomething, type Held, held, settled } from "./held.ts";
 
 /** What it does beside, and what fails. */
 export class FaultyScenes extends Scenes {

@@ -70,16 +70,6 @@ export function closeSomething(): void {
   closeDescriptor(fd);
 }
 
-/**
- * Deno makes a pair of sockets for signals when somebody first listens to one, or by itself about a second after a
- * process began. So that nobody is taken to have left it open, it is made now.
- */
-export function openWhatDenoOpens(): void {
-  const ignore = () => {};
-  Deno.addSignalListener("SIGHUP", ignore);
-  Deno.removeSignalListener("SIGHUP", ignore);
-}
-
 /** How much a broker knows of each kind of thing. */
 export function known(socket: string): Record<string, number> {
   using observer = new RawClient(socket);

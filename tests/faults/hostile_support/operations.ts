@@ -25,7 +25,7 @@ export interface Parties {
  * Milliseconds after which what should have come is taken for lost. (What its receiver has no memory to map is: the
  * sender hears of it.)
  */
-const PATIENCE = 1500;
+const PATIENCE = 10_000;
 
 /** The context of the guest. */
 export const GUEST = 16;

@@ -7,12 +7,12 @@
 
 import { AssertionError } from "@std/assert";
 import { VmciError } from "../../../mod.ts";
+import { openWhatDenoOpens } from "../../support/deno_sockets.ts";
 import { AGENT_ENDED } from "../../support/remote.ts";
 import { linesOf } from "../../support/wire.ts";
 import { callsOfBody, conformanceBodies, dismissGuest, runBody } from "./bodies.ts";
 import { type Calls, type Case, type Deed, type Setting, type Verdict, World } from "./campaign.ts";
 import { FaultPlan } from "./faults.ts";
-import { openWhatDenoOpens } from "./held.ts";
 import { operations } from "./operations.ts";
 
 /** What it is asked. */

@@ -62,7 +62,7 @@ export interface SyscallsFigures {
 const SETTINGS: readonly Setting[] = ["operations", "one process", "two processes", "no raw pointers"];
 
 /** Milliseconds without an answer after which a process is taken for hung; what hangs in it it says itself, if it can. */
-const SILENCE = 120_000;
+const SILENCE = 300_000;
 
 /** How many cases are tried at a time: many of them wait most of the time. */
 const AT_A_TIME = 3 * navigator.hardwareConcurrency;

@@ -161,7 +161,12 @@ export class Player implements AsyncDisposable {
 
   /** Ends it as a crash would, and waits until it is gone. */
   async kill(): Promise<void> {
-    if (this.#running) this.#child.kill("SIGKILL");
+    try {
+      this.#child.kill("SIGKILL");
+    } catch (error) {
+      // It has ended by itself.
+      if (!(error instanceof TypeError)) throw error;
+    }
     await this.#over;
   }
 

@@ -8,6 +8,7 @@
  */
 
 import { VmciError } from "../../../mod.ts";
+import { openWhatDenoOpens } from "../../support/deno_sockets.ts";
 import { prepareKill } from "./native_kill.ts";
 import type { PlayerAnswer, PlayerCall } from "./player.ts";
 import { compile, Stage } from "./stage.ts";
@@ -21,6 +22,7 @@ function write(text: string): void {
 
 const stage = new Stage(write);
 prepareKill();
+openWhatDenoOpens();
 
 async function answer({ id, code, args }: PlayerCall): Promise<void> {
   let reply: PlayerAnswer;

@@ -82,7 +82,11 @@ export async function comeTrader(
   const peers: Map<number, Peer> = s.kept.peers = new Map();
   let changes = 0;
   const note = (word: ReturnType<typeof right>, how: number) => word.store(changes * 4 + how);
-  const draw = (below: number) => Math.floor(Math.random() * below);
+  let drawn = context;
+  const draw = (below: number) => {
+    drawn = (Math.imul(drawn, 1664525) + 1013904223) >>> 0;
+    return Math.floor(drawn / 2 ** 32 * below);
+  };
   const pick = (): Peer | undefined => [...peers.values()][draw(peers.size)];
   const pause = () => new Promise((resolve) => setTimeout(resolve, 1));
 

@@ -11,11 +11,15 @@ import type { Session } from "../../../src/fabric/session.ts";
 /** Milliseconds after which something that should have happened long ago hangs. */
 const HANGING = 15_000;
 
-/** What becomes of a promise; an error that says what hangs when it takes too long. */
+/** What becomes of a promise; an error that says what hangs when one of the things that it says it does takes too long. */
 export async function inTime<T>(promise: Promise<T>, what: () => string): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`this hangs: ${what()}`)), 2 * HANGING);
+    const watch = () => {
+      const doing = what();
+      timer = setTimeout(() => what() === doing ? reject(new Error(`this hangs: ${doing}`)) : watch(), 2 * HANGING);
+    };
+    watch();
   });
   try {
     return await Promise.race([promise, late]);

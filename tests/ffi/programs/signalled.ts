@@ -1,17 +1,24 @@
-// Waits 600 ms while SIGUSR1 comes again and again; tells how often it was interrupted and how long it waited.
-import { Errno, errno, interposeLibc } from "../../../ffi/libc.ts";
-import { streamPair, waitReadable } from "../../../ffi/unix_socket.ts";
+// Waits while SIGUSR1 comes again and again, until it has been interrupted three times; ends with its input.
+import { Errno, errno, interposeLibc, setErrno } from "../../../ffi/libc.ts";
+import { ringBell, streamPair, waitReadable } from "../../../ffi/unix_socket.ts";
 
 Deno.addSignalListener("SIGUSR1", () => {});
-const [end] = streamPair();
+const [end, other] = streamPair();
 let interruptions = 0;
-interposeLibc((_name, call) => (...args) => {
+interposeLibc((name, call) => (...args) => {
   const result = call(...args);
-  if (result === -1 && errno() === Errno.EINTR) interruptions++;
+  const error = errno();
+  if (name === "poll" && result === -1 && error === Errno.EINTR) {
+    console.log("interrupted");
+    if (++interruptions === 3) ringBell(other);
+  }
+  setErrno(error);
   return result;
 });
 console.log("waiting");
-const start = performance.now();
-waitReadable([end], 600);
-console.log(JSON.stringify({ interruptions, waitedMs: performance.now() - start }));
+const ready = waitReadable([end], -1);
+interposeLibc(undefined);
+console.log(ready === 1);
+console.log("done");
+for await (const _ of Deno.stdin.readable);
 Deno.exit(0);
