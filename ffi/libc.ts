@@ -374,6 +374,8 @@ export const Errno = {
   ECONNRESET: 104,
   /** Not enough memory for what goes through a socket. */
   ENOBUFS: 105,
+  /** Too many descriptors of this user are on their way through sockets. */
+  ETOOMANYREFS: 109,
   /** Nobody listens at the other end. */
   ECONNREFUSED: 111,
 } as const;

@@ -89,7 +89,10 @@ export class Datagrams {
       mailbox.inbox.add(incoming);
     });
     session.on("resource_gone", ({ type, handle }) => {
-      if (type === "DATAGRAM") this.#lost.delete(formatHandle(handle));
+      if (type !== "DATAGRAM") return;
+      // It may be told by two halves of lanes there: each is over, and once is enough.
+      this.#closeOutgoing(({ destination }) => handlesEqual(destination, handle), "gone");
+      if (this.#lost.delete(formatHandle(handle))) emit({ type: "resource-gone", resource: type, handle });
     });
     session.on("lane_closed", ({ lane, cause }) => {
       const incoming = this.#incoming.get(lane);
@@ -239,7 +242,10 @@ export class Datagrams {
         if (!which(lane)) continue;
         const { destination } = lane;
         const bytes = lane.producer.queued;
-        if (end === "gone") this.#lost.set(formatHandle(destination), announcement(outbox, lane));
+        // What is this program's own it has closed itself.
+        if (end === "gone" && lane.peer !== this.#session.self) {
+          this.#lost.set(formatHandle(destination), announcement(outbox, lane));
+        }
         outbox.remove(lane, end);
         if (end === "revoked") this.#emit({ type: "lane-revoked", destination });
         else if (bytes > 0) this.#emit({ type: "datagrams-lost", destination, bytes });

@@ -74,6 +74,11 @@ export class Vmci implements Disposable, AsyncDisposable {
   readonly #queues = new Set<EventQueue<VmciEvent>>();
   /** The contexts there are, once somebody wants events. */
   #contexts: Set<ContextId> | undefined;
+  /** How often contexts that came and went were missed since was looked which there are. */
+  #missed = 0;
+  /** How many brokers came after the first one, and whether the last of them knows all who lived under the one before. */
+  #brokers = 0;
+  #settled = true;
 
   /** @ignore Use {@linkcode openVmci}. */
   constructor(session: Session) {
@@ -88,14 +93,18 @@ export class Vmci implements Disposable, AsyncDisposable {
     session.onRecovered((pid, lost) => emit({ type: "broker-changed", pid, lost }));
     session.on("context_added", ({ context }) => this.#contexts?.add(context));
     session.on("context_removed", ({ context }) => this.#contextRemoved(context));
-    session.on("contexts_missed", () => this.#contextsMissed());
-    session.on("settled", ({ contexts }) => this.#contextsAre(contexts));
-    session.onAnnounce(() => {
-      if (this.#contexts !== undefined) session.request({ operation: "announce" }, "subscribe", {});
+    session.on("contexts_missed", () => {
+      // Not while what the broker said is handled: what it says meanwhile comes before its answer.
+      if (this.#missed++ === 0) queueMicrotask(() => this.#lookAgain());
     });
-    session.on("resource_gone", ({ type, handle }) => {
-      // Regions are the facet's, which knows whether it was told before.
-      if (type !== "SHAREDMEM") emit({ type: "resource-gone", resource: type, handle });
+    session.on("settled", ({ contexts }) => {
+      this.#settled = true;
+      this.#contextsAre(contexts);
+    });
+    session.onAnnounce(() => {
+      this.#brokers++;
+      this.#settled = false;
+      if (this.#contexts !== undefined) session.request({ operation: "announce" }, "subscribe", {});
     });
     session.on("region_peer", ({ handle, context, attached, times = 1 }) => {
       for (let time = 0; time < times; time++) {
@@ -199,13 +208,24 @@ export class Vmci implements Disposable, AsyncDisposable {
     this.#emit({ type: "context-removed", context });
   }
 
-  /** One that came and went would be told to nobody: whoever reads events begins again. */
-  #contextsMissed(): void {
-    this.#contexts = undefined;
-    const reason =
-      "more contexts came and went while this program did not turn its event loop than were kept for it; " +
-      "begin to iterate again";
-    for (const queue of this.#queues) queue.fail(new VmciError("NO_RESOURCES", { operation: "events", reason }));
+  /** Contexts were missed: those that went are told. (Of one that came and went meanwhile nothing was known here.) */
+  #lookAgain(): void {
+    const operation = "events";
+    try {
+      for (let heard = 0; heard < this.#missed && !this.#session.closed;) {
+        heard = this.#missed;
+        const [brokers, settled] = [this.#brokers, this.#settled];
+        const { contexts } = this.#session.request({ operation }, "subscribe", {}).result;
+        // A new broker says so when it knows it.
+        if (settled && brokers === this.#brokers) this.#contextsAre(contexts);
+      }
+    } catch (error) {
+      if (!(error instanceof VmciError)) throw error;
+      const reason = `contexts came and went unseen, and which there are could not be asked: ${error.reason}`;
+      for (const queue of this.#queues) queue.fail(new VmciError(error.code, { operation, reason, cause: error }));
+    } finally {
+      this.#missed = 0;
+    }
   }
 
   #emit(event: VmciEvent): void {

@@ -154,6 +154,45 @@ describe("broker: what survivors say, twice or late", () => {
     assertEquals(counts, [[HOST_CONTEXT, 1], [VM, 2]]);
   });
 
+  it("two who come late at once are told of each other when they have announced, and that the creator is gone", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST });
+    const [one, other] = [returned(world, 1), returned(world, 2)];
+    const handle = { context: HOST_CONTEXT, resource: 3000 };
+    const attachment = { handle, count: 1, size: 4096, creatorOnly: false, ticket: null };
+    for (const client of [one, other]) assert(client.ask("announce_attachment", attachment).accepted);
+    const gone = { type: "SHAREDMEM" as const, handle };
+    assertEquals([one, other].map((it) => it.take("resource_gone").map(({ body }) => body)), [[gone], [gone]]);
+    for (const client of [one, other]) {
+      assertEquals(client.take("region_peer"), []);
+      client.ask("announced", {});
+      assertEquals(client.take("region_peers").map(({ body }) => body), [{ handle, contexts: [VM] }]);
+    }
+  });
+
+  it("who still announces when the time is over is told what there is when it has", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [slow, other] = [returned(world, 1), returned(world, 2, HOST_CONTEXT)];
+    other.ask("announced", {});
+    world.deliver(world.broker.endRecovery());
+    assertEquals([slow, other].map((it) => it.take("settled").length), [0, 1]);
+    slow.ask("subscribe", {});
+    slow.ask("announced", {});
+    assertEquals(slow.take("settled").map(({ body }) => body.contexts.toSorted((a, b) => a - b)), [[HOST_CONTEXT, VM]]);
+  });
+
+  it("a lane that was revoked, which the broker before told its receiver alone, is revoked for its sender too", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [receiver, sender] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+    const destination = { context: HOST_CONTEXT, resource: 3000 };
+    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
+    assert(receiver.ask("announce_resource", args).accepted);
+    sender.ask("announce_lane", { lane: 4000, source: none, destination, sender: true, ticket: "" });
+    for (const client of [receiver, sender]) client.ask("announced", {});
+    assertEquals(sender.take("lane_closed").map(({ body }) => body.cause), ["revoked"]);
+    receiver.leave();
+    assertEquals(sender.take("resource_gone"), []);
+  });
+
   it("a lane that is known to both its ends is announced again in vain, and stays one", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
     const [receiver, sender] = [returned(world, 1), returned(world, 2)];

@@ -10,7 +10,7 @@ import { ResourceLimit } from "../ffi/resource_limit.ts";
 import { writeAt } from "../ffi/file.ts";
 import { addSeals, createMemfd, Seal } from "../ffi/memfd.ts";
 import { connectSeqpacket, listenSeqpacket, PacketSocket, seqpacketPair, streamPair } from "../ffi/unix_socket.ts";
-import type { Handle, VmciError } from "../mod.ts";
+import { type Handle, INVALID_HANDLE, type VmciError } from "../mod.ts";
 import type { BrokerThreadConfig } from "../src/fabric/local/broker_thread_config.ts";
 import { isSameProcess } from "../src/fabric/local/client_ledger.ts";
 import { LocalServer } from "../src/fabric/local/local_server.ts";
@@ -25,6 +25,8 @@ import { TestClock } from "./support/test_clock.ts";
 const EIO = 5;
 const EMFILE = 24;
 const ENOSPC = 28;
+const ETOOMANYREFS = 109;
+const F_DUPFD_CLOEXEC = 1030;
 const FIXED = Seal.SHRINK | Seal.GROW | Seal.SEAL;
 
 /** A step of the test's, which is told this process' connection; `idle` lets the server's patience pass first. */
@@ -568,6 +570,12 @@ test(
   }),
 );
 
+/** The handle that a message brings. */
+function handlesIn({ result }: Message): Handle[] {
+  const { handle } = (result ?? {}) as { handle?: Handle };
+  return handle === undefined ? [] : [handle];
+}
+
 /** Fills a client's socket with answers that it does not read. */
 function fill(client: Client, answers: number): void {
   for (let sent = 0; sent < answers && client.ask("lookup", lookup); sent++);
@@ -605,6 +613,80 @@ test(
         // The lane, the bell and the sender's attention word.
         assertEquals(countDescriptors(), waiting - 3);
       },
+    ]);
+  }),
+);
+
+test(
+  "local server: of lanes that who does not read cannot be handed he hears nothing, and each sender gets an error",
+  serving((served) => {
+    let [reader, sender]: Client[] = [];
+    const ends: Handle[] = [];
+    const open = (destination: Handle) => sender!.ask("open_lane", { source: INVALID_HANDLE, destination });
+    const withoutCopies = (call: LibcCall): LibcCall => (...args) => {
+      served.instead("fcntl", withoutCopies);
+      return args[1] === F_DUPFD_CLOEXEC ? failed(EMFILE) : call(...args);
+    };
+    served.serve([
+      () => {
+        [reader, sender] = [served.connect(), served.connect()];
+        reader.hello();
+        sender.hello();
+        for (let i = 0; i < 2; i++) reader.ask("create_endpoint", { resource: null, wellKnown: false });
+      },
+      () => {
+        for (const it of reader!.all()) ends.push(...handlesIn(it as Message));
+        sender!.all();
+        fill(reader!, 1);
+      },
+      ...Array.from({ length: 5 }, () => () => fill(reader!, 200)),
+      () => {
+        served.instead("fcntl", withoutCopies);
+        for (let i = 0; i < 50; i++) open(ends[i % 2]!);
+      },
+      () => {
+        const replies = (sender!.all() as Message[]).filter(({ notice }) => notice === undefined);
+        assertEquals(replies.map(({ error }) => (error as VmciError).code), new Array(50).fill("NO_RESOURCES"));
+        served.instead("fcntl", (call) => call);
+      },
+      ...Array.from(
+        { length: 20 },
+        () => () => assertEquals(new Set(reader!.heard()).difference(new Set(["ok"])).size, 0),
+      ),
+      // Nothing of them counts against him.
+      () => {
+        for (const end of ends) open(end);
+      },
+      () => assertEquals(sender!.heard(), ["ok", "ok"]),
+    ]);
+  }),
+);
+
+test(
+  "local server: whom no more descriptors can be sent hears of it without them, and nobody is let go",
+  serving((served) => {
+    let [reader, sender]: Client[] = [];
+    let destination: Handle;
+    served.serve([
+      () => {
+        [reader, sender] = [served.connect(), served.connect()];
+        reader.hello();
+        sender.hello();
+        reader.ask("create_endpoint", { resource: null, wellKnown: false });
+      },
+      () => {
+        [destination] = reader!.all().flatMap((it) => handlesIn(it as Message)) as [Handle];
+        sender!.all();
+        served.fail("sendmsg", ETOOMANYREFS);
+        sender!.ask("open_lane", { source: INVALID_HANDLE, destination });
+      },
+      () => {
+        const [lane] = reader!.all() as [Message];
+        assertEquals([lane.notice, lane.incomplete], ["lane", true]);
+        reader!.ask("forget_peer", { peer: lane.peer });
+        assertEquals(sender!.heard(), ["ok"]);
+      },
+      () => assertEquals([reader!.heard(), sender!.heard()], [["lane_closed", "ok"], ["peer_gone", "lane_closed"]]),
     ]);
   }),
 );

@@ -1,7 +1,7 @@
 /** A client's session with brokers that are made up: they answer late, by half or not at all, and go when they like. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { VmciError } from "../mod.ts";
+import { type Handle, VmciError } from "../mod.ts";
 import { Datagrams } from "../src/datagrams.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedPages, SharedWord } from "../src/fabric/medium.ts";
 import type { Message, Operation } from "../src/fabric/protocol.ts";
@@ -495,35 +495,107 @@ Deno.test(
   }),
 );
 
+/** Contexts as a broker says which there are. */
+const contextsOf = (contexts: number[]) => ({ id, op }: Asked) =>
+  op === "subscribe" ? { message: { id, result: { contexts } } } : undefined;
+
 Deno.test(
-  "session: who missed contexts is told so at the end of the events, and may begin again",
+  "session: who missed contexts is told which of those that were there went, and looks again if more were missed",
   withSession(async ({ session, broker, next }) => {
     const vmci = new Vmci(session);
-    const subscribed = (contexts: number[]) => {
-      broker.answer = ({ id, op }) => op === "subscribe" ? { message: { id, result: { contexts } } } : undefined;
-    };
-    subscribed([16, 17]);
+    broker.answer = contextsOf([16, 17, 18, 19]);
     const events = vmci.events();
+    const told = async (count: number) => {
+      const all: unknown[] = [];
+      for (let i = 0; i < count; i++) {
+        const { value } = await events.next();
+        all.push(value!.type === "context-removed" ? value!.context : value!.type);
+      }
+      return all;
+    };
+    // One is told before, one is missed; and one more while the broker is asked.
+    let asked = 0;
+    broker.answer = ({ id, op }) => {
+      if (op !== "subscribe") return undefined;
+      if (asked++ === 0) broker.say({ notice: "contexts_missed" });
+      return { message: { id, result: { contexts: asked === 1 ? [16, 19, 20] : [16, 20] } } };
+    };
     broker.say({ notice: "context_removed", context: 17 });
     broker.say({ notice: "contexts_missed" });
-    broker.say({ notice: "context_removed", context: 18 });
     session.refresh();
-    assertEquals((await events.next()).value, { type: "context-removed", context: 17 });
-    const { reason } = await fails("NO_RESOURCES", () => events.next(), { operation: "events" });
-    assertStringIncludes(reason, "begin to iterate again");
-    assertEquals(await events.next(), { done: true, value: undefined });
-    subscribed([16, 20]);
-    const again = vmci.events();
+    assertEquals([await told(3), asked], [[17, 18, 19], 2]);
+    // A new broker that does not know all yet is not asked for a difference: it tells which there are.
+    next.answer = contextsOf([16]);
     broker.alive = false;
-    next.answer = ({ id, op }) => {
-      if (op === "announced") next.say({ notice: "settled", contexts: [16] });
-      return op === "subscribe" ? { message: { id, result: { contexts: [16, 20] } } } : undefined;
-    };
     session.request(SUBJECT, "list", { prefix: "", after: null });
-    assertEquals(next.operations.filter((op) => op === "subscribe"), ["subscribe"]);
-    // Which went meanwhile is known from the second subscription, not from the first.
-    const told = [(await again.next()).value, (await again.next()).value].map((it) => it!.type).toSorted();
-    assertEquals(told, ["broker-changed", "context-removed"]);
+    next.say({ notice: "contexts_missed" });
+    session.refresh();
+    await new Promise((resolve) => setTimeout(resolve));
+    assertEquals(next.argsOf("subscribe").length, 2);
+    next.say({ notice: "settled", contexts: [16, 21] });
+    session.refresh();
+    assertEquals(await told(2), ["broker-changed", 20]);
+    // And if it cannot be asked, reading says so.
+    next.answer = ({ id, op }) =>
+      op === "subscribe" ? { message: { id, error: { code: "NO_RESOURCES", reason: "no" } } } : undefined;
+    next.say({ notice: "contexts_missed" });
+    session.refresh();
+    const { reason } = await fails("NO_RESOURCES", () => events.next(), { operation: "events" });
+    assertStringIncludes(reason, "contexts came and went unseen");
+  }),
+);
+
+Deno.test(
+  "session: that a destination is gone is told once, however many lanes went there, and not of one's own",
+  withSession(async ({ session, broker, next }) => {
+    const vmci = new Vmci(session);
+    const events = vmci.events();
+    let lane = 20;
+    const [theirs, ours] = [HANDLE, { context: 16, resource: 2001 }];
+    broker.answer = ({ id, op, args }) => {
+      if (op === "create_endpoint") return { message: { id, result: { handle: ours, ticket: "" } } };
+      if (op !== "open_lane") return undefined;
+      const own = (args.destination as Handle).resource === ours.resource;
+      const shares = [new Token("lane"), ...(own || lane > 20 ? [] : [new FakeBell(), new Int32Array(1)])];
+      const result = { lane: lane++, peer: own ? 1025 : 6, fresh: shares.length > 1, ticket: "" };
+      return { message: { id, result }, shares };
+    };
+    const endpoint = vmci.datagrams.create();
+    for (const source of [endpoint, vmci.datagrams]) source.sendTo(theirs, new Uint8Array(3));
+    vmci.datagrams.sendTo(ours, new Uint8Array(3));
+    // Each of the two halves has a broker say so.
+    for (const lane of [20, 21]) {
+      broker.say({ notice: "lane_closed", lane, cause: "gone" });
+      broker.say({ notice: "resource_gone", type: "DATAGRAM", handle: theirs });
+    }
+    session.refresh();
+    endpoint.close();
+    broker.say({ notice: "lane_closed", lane: 22, cause: "gone" });
+    session.refresh();
+    broker.alive = false;
+    session.request(SUBJECT, "list", { prefix: "", after: null });
+    assertEquals(next.argsOf("announce_lane"), []);
+    const told: string[] = [];
+    while (told.at(-1) !== "broker-changed") told.push((await events.next()).value!.type);
+    assertEquals(told, ["datagrams-lost", "datagrams-lost", "resource-gone", "datagrams-lost", "broker-changed"]);
+  }),
+);
+
+Deno.test(
+  "session: what a broker does not take back that dies before it was told all is told by the next one's coming",
+  withSession(({ session, broker, next, medium }) => {
+    const last = new FakeBroker(1025);
+    medium.brokers.push(last);
+    keepEndpoint(session, () => session.holdings.forget("DATAGRAM", HANDLE));
+    const lost: unknown[] = [];
+    session.onRecovered((_pid, handles) => lost.push(handles));
+    next.answer = ({ id, op }) => {
+      if (op === "announced") return "dies";
+      return op === "announce_resource" ? { message: { id, result: { accepted: false } } } : undefined;
+    };
+    broker.alive = false;
+    session.request(SUBJECT, "list", { prefix: "", after: null });
+    assertEquals([lost, last.argsOf("announce_resource")], [[[HANDLE]], []]);
   }),
 );
 

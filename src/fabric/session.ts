@@ -91,7 +91,8 @@ const sessions = new Set<Session>();
 /** Milliseconds between two tries to find a broker, at first and at most. */
 const RETRY = { first: 2, most: 200 };
 
-const OUT_OF_DESCRIPTORS = "this process has no file descriptor left to take in what the broker hands over";
+const OUT_OF_DESCRIPTORS =
+  "there is no file descriptor left for what the broker hands over, in this process or among its user's processes";
 
 /** See the module's comment. */
 export class Session implements Parking {
@@ -135,6 +136,8 @@ export class Session implements Parking {
   #patience: number;
   /** Whether the broker does not know yet what this client has. */
   #unannounced = false;
+  /** What was not taken back by brokers since one was announced all to: one may die meanwhile, or the announcing be broken off. */
+  readonly #refused: Handle[] = [];
   /** Whether a request is under way: what arrives then is for it. */
   #exchanging = false;
   #requests = 0;
@@ -783,7 +786,8 @@ export class Session implements Parking {
     if (this.#ready) return true;
     this.#recovering = true;
     try {
-      const lost = this.#announce();
+      this.#announce();
+      const lost = this.#refused.splice(0);
       this.#unannounced = false;
       for (const hook of this.#recoveredHooks) hook(this.#hello!.pid, lost);
       return true;
@@ -795,9 +799,8 @@ export class Session implements Parking {
     }
   }
 
-  #announce(): Handle[] {
+  #announce(): void {
     const operation = "announce";
-    const lost: Handle[] = [];
     // What the broker before has said is part of what this client has; even if that is handled just now.
     this.#handleArrived();
     for (const holding of [...this.holdings]) {
@@ -812,7 +815,7 @@ export class Session implements Parking {
           for (const name of refused) this.holdings.loseName(type, handle, name);
         }
       } else {
-        lost.push(handle);
+        this.#refused.push(handle);
         holding.gone();
       }
     }
@@ -822,7 +825,6 @@ export class Session implements Parking {
     for (const peers of pages(this.peers.numbers)) this.request({ operation }, "announce_peers", { peers });
     for (const announcer of this.#announcers) announcer();
     this.request({ operation }, "announced", {});
-    return lost;
   }
 
   // --- Leaving --------------------------------------------------------------------------------------------------------

@@ -398,9 +398,11 @@ export class SimulationModel {
     const gone: HalfLane[] = [];
     for (const half of this.#halfLanes.splice(0)) {
       const { person, lane, sender, destination } = half;
-      this.#tell(person, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
-      if (!sender) continue;
       const endpoint = this.#find(destination, "DATAGRAM");
+      const known = endpoint?.owner !== undefined && endpoint.owner.vouched === undefined;
+      const revoked = sender && known && !this.#may(person, endpoint, "DG_SEND");
+      this.#tell(person, "lane_closed", { lane, cause: revoked ? "revoked" : sender ? "gone" : "ended" });
+      if (!sender || revoked) continue;
       if (endpoint !== undefined) {
         this.#bereft.push({ person, destination: endpoint });
         continue;
@@ -416,7 +418,7 @@ export class SimulationModel {
       for (const { person } of this.#attachedTo(region)) this.#tell(person, "resource_gone", { type, handle });
     }
     this.#closeLanes();
-    for (const person of this.people) this.#tellSettled(person);
+    for (const person of this.people) if (person.vouched === undefined) this.#tellSettled(person);
   }
 
   #tellSettled(person: Person): void {

@@ -27,6 +27,7 @@ import { announcedPublic, joinGroup, keepMember } from "./groups.ts";
 import { addLane, endLane, loseDestination, recheckLanes } from "./lanes.ts";
 import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
+import { permits } from "./rights.ts";
 import { attach, tellRegionPeers, writers } from "./regions.ts";
 import { destroy, own } from "./resources.ts";
 import { introduceAgain, introduceReturned } from "./watchers.ts";
@@ -137,12 +138,15 @@ export const recoveryHandlers: Handlers<
       // The others were told that it is gone.
       const { id } = contextOf(client);
       for (const other of region.attachments.keys()) {
+        // Who has not heard of that is told who is there when it has announced.
+        if (other.announcing) continue;
         fabric.notify(other, "region_peer", { handle: region.handle, context: id, attached: true });
       }
     }
     const isBack = !client.attachments.has(region);
     attach(client, region, more);
     if (isBack) introduceReturned(fabric, region, client);
+    if (!fabric.recovering && region.owner === undefined) tellOrphaned(fabric, client, region);
     return { accepted: true };
   },
 
@@ -219,12 +223,16 @@ export function expectNoMore(fabric: FabricState, survivor: string | undefined):
     if (resource instanceof Group) dropMissingMembers(fabric, resource);
     if (!(resource instanceof Region) || resource.owner !== undefined) continue;
     // Its creator went with the broker before, or earlier: whoever knows that already is told again.
-    const { type, handle } = resource;
-    for (const attached of resource.attachments.keys()) fabric.notify(attached, "resource_gone", { type, handle });
+    for (const attached of resource.attachments.keys()) tellOrphaned(fabric, attached, resource);
     if (resource.attachments.size === 0) fabric.resources.remove(resource);
   }
   recheckLanes(fabric, fabric.lanes.values());
-  for (const client of fabric.clients.values()) tellSettled(fabric, client);
+  // Who still announces has not said what it wants to know: it is told when it has.
+  for (const client of fabric.clients.values()) if (!client.announcing) tellSettled(fabric, client);
+}
+
+function tellOrphaned(fabric: FabricState, attached: Client, { type, handle }: Region): void {
+  fabric.notify(attached, "resource_gone", { type, handle });
 }
 
 /** Refuses what proves itself by nothing: only who lived under the broker before may say it. (Twice, if need be.) */
@@ -319,9 +327,12 @@ function tellSettled(fabric: FabricState, client: Client): void {
 function closeHalfLanes(fabric: FabricState): void {
   const told = new Map<Client, Set<string>>();
   for (const { lane, sender, client, destination } of fabric.halfLanes.values()) {
-    fabric.notify(client, "lane_closed", { lane, cause: sender ? "gone" : "ended" });
-    if (!sender) continue;
     const endpoint = fabric.resources.endpoint(destination);
+    // The broker before may have told its receiver alone that it was revoked.
+    const isRevoked = sender && endpoint?.owner?.announcing === false &&
+      !permits(fabric, contextOf(client), endpoint, "DG_SEND");
+    fabric.notify(client, "lane_closed", { lane, cause: isRevoked ? "revoked" : sender ? "gone" : "ended" });
+    if (!sender || isRevoked) continue;
     if (endpoint !== undefined) {
       loseDestination(client, endpoint);
       continue;

@@ -273,9 +273,11 @@ class LocalConnection implements Connection {
     const packet = this.#next(timeout);
     if (packet === undefined) return undefined;
     const message = packet.end ? undefined : decodeMessage(packet.bytes);
-    if (message !== undefined && !packet.truncated) return { message, shares: packet.descriptors };
+    const isWhole = !packet.truncated && message?.incomplete !== true;
+    if (message !== undefined && isWhole) return { message, shares: packet.descriptors };
     for (const fd of packet.descriptors) closeDescriptor(fd);
-    // A message that can be read was not cut itself: descriptors were, since this process has none left.
+    // A message that can be read was not cut itself: descriptors were, since this process has none left, or could not be
+    // sent with it.
     return message === undefined ? "closed" : { message, shares: [], incomplete: true };
   }
 

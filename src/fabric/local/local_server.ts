@@ -12,7 +12,7 @@ import { VERSION } from "../../version.ts";
 import { closeDescriptor, closedOnFailure, describe, duplicate } from "../../../ffi/descriptor.ts";
 import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
 import { readAt, removeFile, renameFile } from "../../../ffi/file.ts";
-import { SystemError } from "../../../ffi/libc.ts";
+import { Errno, SystemError } from "../../../ffi/libc.ts";
 import { addSeals, createMemfd, Seal, seals } from "../../../ffi/memfd.ts";
 import { userId, yieldProcessor } from "../../../ffi/process.ts";
 import {
@@ -46,8 +46,11 @@ const BACKLOG = 4096;
 /** Packets that nothing else bounds may wait for a client that does not read; then it is dropped. */
 const MOST_PENDING = 4096;
 
-/** Descriptors that may wait for a client that does not read: those of as many bells as one request may need. */
-const MOST_PENDING_DESCRIPTORS = 512;
+/**
+ * Descriptors that may wait for a client that does not read: those of as many bells as one request may need, of the
+ * reply to it, and of the lanes and bells that others may have it told of meanwhile.
+ */
+const MOST_PENDING_DESCRIPTORS = 768;
 
 /** Packets taken from one client, and connections from one socket, before the others have their turn. */
 const TURN = 16;
@@ -398,7 +401,7 @@ export class LocalServer {
   #send(door: Door, message: Message, descriptors: readonly number[], notify: boolean): void {
     if (this.#leaving.has(door)) return;
     try {
-      if (door.pending.length === 0 && door.socket.send(encodeMessage(message), descriptors)) {
+      if (door.pending.length === 0 && transmit(door, message, descriptors)) {
         if (notify) this.#notify(door, message);
         return;
       }
@@ -435,17 +438,20 @@ export class LocalServer {
     }
     // The sender gets an error instead of a lane that nobody reads: the reply to it comes after this.
     this.#keptOut.add(message.lane as number);
+    const { lane, peer } = message;
     // With the lane goes the bell that should have come with it.
-    const close = message.fresh
-      ? { id: 0, op: "forget_peer", args: { peer: message.peer } }
-      : { id: 0, op: "close_lane", args: { lane: message.lane } };
-    this.#deliver(this.#broker.handle(door.client, { message: close, shares: [] }));
+    const forgetting = message.fresh ? [{ id: 0, op: "forget_peer", args: { peer } }] : [];
+    for (const request of [...forgetting, { id: 0, op: "close_lane", args: { lane } }]) {
+      const { outgoing, spent } = this.#broker.handle(door.client, { message: request, shares: [] });
+      // It has never heard of that lane.
+      this.#deliver({ outgoing: outgoing.filter((it) => it.to !== door.client || it.message.lane !== lane), spent });
+    }
   }
 
   #flush(door: Door): void {
     try {
       for (let first = door.pending.first(); first !== undefined; first = door.pending.first()) {
-        if (!door.socket.send(encodeMessage(first.message), first.descriptors)) return;
+        if (!transmit(door, first.message, first.descriptors)) return;
         door.pending.shift();
         door.client.unread = door.pending.caused;
         for (const fd of first.descriptors) closeDescriptor(fd);
@@ -556,6 +562,17 @@ export class LocalServer {
 }
 
 /** The reply to who asked for a lane that its receiver could not be handed. */
+/** Sends a packet, if there is room; without its descriptors where no more of them may be on their way. */
+function transmit({ socket }: Door, message: Message, descriptors: readonly number[]): boolean {
+  try {
+    return socket.send(encodeMessage(message), descriptors);
+  } catch (error) {
+    // Others leave theirs unread; whom this is for is not to blame.
+    if (!(error instanceof SystemError) || error.errno !== Errno.ETOOMANYREFS) throw error;
+    return socket.send(encodeMessage({ ...message, incomplete: true }), []);
+  }
+}
+
 function withoutLane(packet: Outgoing): Outgoing {
   const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
   return { ...packet, message: { id: requestId(packet.message), error: { code: "NO_RESOURCES", reason } }, shares: [] };
