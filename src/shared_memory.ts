@@ -10,7 +10,7 @@ import { type ContextId, formatHandle, type Handle, isHandle } from "./handle.ts
 import { MAX_REGION_SIZE } from "./limits.ts";
 import { type Attachment, Region, type RegionOwner } from "./region.ts";
 import type { RegionAccess, RegionMemory } from "./fabric/medium.ts";
-import type { Results } from "./fabric/protocol.ts";
+import type { Requests, Results } from "./fabric/protocol.ts";
 import type { Session } from "./fabric/session.ts";
 import { type Subject, within } from "./subject.ts";
 
@@ -63,6 +63,8 @@ export class SharedMemory {
   /** The contexts of the other processes attached to each region, as often as they are. */
   readonly #peers = new Map<string, ContextId[]>();
   readonly #owner: RegionOwner;
+  /** What was detached when no broker could be told: one may have been told before that it was attached. */
+  readonly #untold = new Map<string, Requests["announce_attachment"]>();
   /** Memory whose every view the program has forgotten, without having detached. */
   readonly #forgotten = new FinalizationRegistry<Attachment>((attachment) => this.#reclaim(attachment));
 
@@ -293,6 +295,8 @@ export class SharedMemory {
     } catch (error) {
       // Without a broker, or with one that does not know of it, it is detached all the same.
       if (!(error instanceof VmciError)) throw error;
+      const { size, creatorOnly, ticket } = attachments;
+      if (error.code === "UNAVAILABLE") this.#untold.set(key, { handle, count: 0, size, creatorOnly, ticket });
       return false;
     } finally {
       attachments.all.delete(attachment);
@@ -327,6 +331,10 @@ export class SharedMemory {
 
   #announce(): void {
     const operation = "announce";
+    for (const [key, none] of [...this.#untold]) {
+      if (!this.#attachments.has(key)) this.#session.request({ operation }, "announce_attachment", none);
+      this.#untold.delete(key);
+    }
     for (const { size, creatorOnly, ticket, all, watching } of this.#attachments.values()) {
       const { handle } = [...all][0]!;
       const attachment = { handle, count: all.size, size, creatorOnly, ticket };

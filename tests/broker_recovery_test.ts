@@ -154,6 +154,27 @@ describe("broker: what survivors say, twice or late", () => {
     assertEquals(counts, [[HOST_CONTEXT, 1], [VM, 2]]);
   });
 
+  it("attachments of which it is said later that there are fewer are taken off, with the last one all that goes with it", () => {
+    const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
+    const [creator, other] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
+    const handle = { context: HOST_CONTEXT, resource: 3000 };
+    const args = { type: "SHAREDMEM", handle, size: 4096, creatorOnly: false, ticket: null } as const;
+    assert(creator.ask("announce_resource", args, [world.medium.share("region", 4096)]).accepted);
+    const has = (client: TestClient, count: number) =>
+      client.ask("announce_attachment", { handle, count, size: 4096, creatorOnly: false, ticket: null }).accepted;
+    const counts = () => [creator, other].map(({ client }) => [...client.attachments.values()]);
+    assert(has(creator, 3));
+    assert(has(other, 1));
+    assert(has(creator, 1));
+    assertEquals(counts(), [[1], [1]]);
+    assertEquals([has(creator, 0), has(creator, 0)], [false, false]);
+    assertEquals(counts(), [[], [1]]);
+    assertEquals(other.take("resource_gone").map(({ body }) => body), [{ type: "SHAREDMEM", handle }]);
+    assertEquals(has(other, 0), false);
+    for (const client of [creator, other]) client.ask("announced", {});
+    assertEquals(world.inspect("resources").map(({ type }) => type), ["GROUP"]);
+  });
+
   it("two who come late at once are told of each other when they have announced, and that the creator is gone", () => {
     const world = new BrokerWorld({ firstNumber: FIRST });
     const [one, other] = [returned(world, 1), returned(world, 2)];

@@ -1,7 +1,7 @@
 /** A client's session with brokers that are made up: they answer late, by half or not at all, and go when they like. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { type Handle, VmciError } from "../mod.ts";
+import { type Handle, type Region, VmciError } from "../mod.ts";
 import { Datagrams } from "../src/datagrams.ts";
 import type { Bell, Connection, Medium, Packet, Share, SharedPages, SharedWord } from "../src/fabric/medium.ts";
 import type { Message, Operation } from "../src/fabric/protocol.ts";
@@ -179,9 +179,9 @@ class FakeMedium implements Medium {
     throw new Error("no test makes one");
   }
 
-  openRegion(): never {
-    throw new Error("no test opens one");
-  }
+  openRegion: Medium["openRegion"] = () => {
+    throw new Error("this test opens none");
+  };
 
   openLane(): SharedPages {
     return { buffer: new ArrayBuffer(LANE_SIZE), discard: () => {}, close: () => {} };
@@ -578,6 +578,40 @@ Deno.test(
     const told: string[] = [];
     while (told.at(-1) !== "broker-changed") told.push((await events.next()).value!.type);
     assertEquals(told, ["datagrams-lost", "datagrams-lost", "resource-gone", "datagrams-lost", "broker-changed"]);
+  }),
+);
+
+Deno.test(
+  "session: what is detached while no broker hears of it is said to the one that was told that it is attached",
+  withSession(({ clock, session, broker, next, medium }) => {
+    const { sharedMemory } = new Vmci(session);
+    const buffer = new ArrayBuffer(8);
+    medium.openRegion = () => ({ view: buffer, truth: buffer, close: () => true });
+    broker.answer = ({ id, op }) => {
+      const result = { size: 8, creatorOnly: false, writable: true, attachment: "ticket", peers: [] };
+      return op === "attach" ? { message: { id, result }, shares: [new Token("region")] } : undefined;
+    };
+    const [gone, again] = [HANDLE, { context: 16, resource: 2001 }].map((it) => sharedMemory.attach(it)) as [
+      Region,
+      Region,
+    ];
+    // The next one is told by half.
+    next.answer = answering("announced", "later");
+    broker.alive = false;
+    failsSync("UNAVAILABLE", () => session.request(SUBJECT, "list", { prefix: "", after: null }));
+    for (const region of [gone, again]) {
+      region.detach();
+      assert(!region.attached);
+    }
+    // What was said last of each.
+    const announced = () =>
+      new Map(next.argsOf("announce_attachment").map(({ handle, count }) => [(handle as Handle).resource, count]));
+    assertEquals(announced(), new Map([[2000, 0], [2001, 1]]));
+    next.answer = broker.answer;
+    clock.now += TIMEOUT;
+    sharedMemory.attach(again.handle);
+    assertEquals(announced(), new Map([[2000, 0], [2001, 0]]));
+    assertEquals(next.operations.at(-1), "attach");
   }),
 );
 

@@ -43,8 +43,8 @@ export interface SharedPages {
 /** One attachment's memory. */
 export interface RegionMemory {
   /**
-   * What the program gets; it may be longer than the region. A reader's stray write to it stays his own, where the medium can see to that. It is not kept
-   * alive here: when the program forgets it, the collector may say so.
+   * What the program gets; it may be longer than the region. A reader's stray write to it stays his own, where the medium
+   * can see to that. It is not kept alive here: when the program forgets it, the collector may say so.
    */
   readonly view: ArrayBuffer;
   /** What the library reads: never written to by a reader. The same as `view` for a writer. */

@@ -28,7 +28,7 @@ import { addLane, endLane, loseDestination, recheckLanes } from "./lanes.ts";
 import { announcedName } from "./names.ts";
 import { fail } from "./refusal.ts";
 import { permits } from "./rights.ts";
-import { attach, tellRegionPeers, writers } from "./regions.ts";
+import { attach, detach, tellRegionPeers, writers } from "./regions.ts";
 import { destroy, own } from "./resources.ts";
 import { introduceAgain, introduceReturned } from "./watchers.ts";
 
@@ -125,13 +125,20 @@ export const recoveryHandlers: Handlers<
   announce_attachment: (fabric, client, args) => {
     const claim = attachmentClaim(contextOf(client).id, args.handle, args.size, args.creatorOnly);
     if (!fabric.believes(client, claim, args.ticket)) return { accepted: false };
+    const known = fabric.resources.region(args.handle);
+    const before = known === undefined ? 0 : client.attachments.get(known) ?? 0;
+    if (args.count < before) {
+      // It was said before that there are more, and then could not be said that they are gone.
+      detach(fabric, client, known!, before - args.count);
+      return { accepted: args.count > 0 };
+    }
     // If its creator has not announced yet, or is gone, nobody new can attach.
-    const region = fabric.resources.region(args.handle) ??
+    const region = known ??
       new Region(args.handle, args.handle.context, undefined, undefined, args.size, writers(args));
     if (region.size !== args.size || args.count === 0 || !fabric.wasGiven(args.handle.resource)) {
       return { accepted: false };
     }
-    const more = args.count - (client.attachments.get(region) ?? 0);
+    const more = args.count - before;
     if (more > 0 && !fits(fabric, contextOf(client), "attachments", more)) return { accepted: false };
     fabric.resources.add(region);
     if (!fabric.recovering && !client.attachments.has(region)) {
