@@ -270,6 +270,47 @@ Deno.test("hostile clients: one that takes thousands of grants back does not hav
   });
 });
 
+Deno.test("hostile clients: hundreds that watch their region do not have a busy process dropped that attaches to it", async () => {
+  await withstands(async (house, { host, to }) => {
+    using stack = new DisposableStack();
+    const [owner, ...others] = Array.from({ length: 256 }, () => {
+      const raw = stack.use(new RawClient(house.socket(17)));
+      raw.hello();
+      return raw;
+    }) as [RawClient, ...RawClient[]];
+    const memory = createMemfd("theirs", 4096);
+    addSeals(memory, Seal.SHRINK | Seal.GROW | Seal.SEAL);
+    const { handle } = owner.ask("create_region", { size: 4096, creatorOnly: false }, [memory]).result;
+    closeDescriptor(memory);
+    const told = (it: RawClient, op: string, args: Message) => {
+      const { error, descriptors } = it.ask(op, args);
+      descriptors.forEach(closeDescriptor);
+      assertEquals(error, undefined);
+    };
+    told(owner, "grant", { resource: handle, client: contextHandle(2), allow: ["SM_ATTACH"], deny: [] });
+    for (const it of others) told(it, "attach", { handle });
+    for (const [i, it] of [...others, owner].entries()) {
+      told(it, "watch_region", { handle });
+      // They read what they are told of each other.
+      if (i % 32 === 31) { for (const each of [owner, ...others]) told(each, "lookup", { name: "honest" }); }
+    }
+    // As much waits for the one who attaches as others may have wait: this thread is its own.
+    const pinger = stack.use(new RawClient(house.socket(17)));
+    pinger.hello();
+    let token = 0;
+    const ping = () => pinger.ask("ping", { handle: to.handle, token: token++ }).error === undefined;
+    while (ping());
+    const most = token - 1;
+    host.discovery.list("");
+    await new Promise((resolve) => setTimeout(resolve));
+    pinger.ask("lookup", { name: "honest" });
+    for (let pinged = 0; pinged < most - 8; pinged++) assert(ping());
+    using region = host.sharedMemory.attach(handle);
+    assertEquals([region.size, host.discovery.lookup("honest")], [4096, to.handle]);
+    assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
+  });
+});
+
 Deno.test("hostile clients: two that attach, watch and leave again and again do not have a busy process dropped", async () => {
   await withstands(async (house, { host, to }) => {
     const [shared, mark] = [host.sharedMemory.create(4096), host.sharedMemory.create(1)];
