@@ -81,10 +81,14 @@ Deno.test("notice queue: of what is to be kept the last word counts, in its plac
   const peers = (...contexts: number[]) => ({ notice: "region_peers", handle, contexts });
   const other = { notice: "peer_gone", peer: 3 };
   const watcher = { notice: "watcher", handle, peer: 4 };
-  const pairs = [[grant({ DG_SEND: "ALLOW" }), grant({})], [member(true), member(false)], [peers(16), peers()], [
-    watcher,
-    watcher,
-  ]] as const;
+  const went = { notice: "peer_gone", peer: 5 };
+  const pairs = [
+    [grant({ DG_SEND: "ALLOW" }), grant({})],
+    [member(true), member(false)],
+    [peers(16), peers()],
+    [watcher, watcher],
+    [went, went],
+  ] as const;
   for (const [older, newer] of pairs) assertEquals(left(queueOf(older, other, newer)), [other, newer]);
   // A name that was given and taken again is as if it had never been; taken and given again it is another one.
   const [given, taken] = [named(true), named(false)];
@@ -120,7 +124,9 @@ Deno.test("notice queue: of names that come and go so many wait, and in place of
   const names = (count: number) => Array.from({ length: count }, () => name("added", `${named++}`));
   const few = names(1024);
   assertEquals(left(queueOf(...few)), few);
-  assertEquals(left(queueOf(other, ...names(1024), other, ...names(5000), other)), [other, missed, other, other]);
+  const others = [reply, other, { notice: "peer_gone", peer: 4 }] as const;
+  const [first, second, third] = others;
+  assertEquals(left(queueOf(first, ...names(1024), second, ...names(5000), third)), [first, missed, second, third]);
   assertEquals(left(queueOf(name("removed", "a"), ...names(1024), name("added", "a", "b"))), [missed]);
   for (const change of ["removed", "added"]) {
     const again = Array.from({ length: 1000 }, () => [name("removed", "a"), name("added", "a")]).flat();
@@ -180,6 +186,8 @@ Deno.test("notice queue: what others cause counts for nothing against who does n
   for (const peer of [1, 2]) queue.push({ message: { notice: "peer_gone", peer }, descriptors: [], notify: true });
   for (let i = 0; i < 1025; i++) queue.push({ message: name("added", `${i}`), descriptors: [], notify: true });
   assertEquals([queue.length, queue.caused], [10, 4]);
+  const bytes = [...caused, reply].map((it) => JSON.stringify(it).length).reduce((sum, it) => sum + it);
+  assertEquals(queue.causedBytes, bytes);
   while (queue.length > 0) queue.shift();
-  assertEquals(queue.caused, 0);
+  assertEquals([queue.caused, queue.causedBytes], [0, 0]);
 });

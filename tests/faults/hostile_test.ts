@@ -100,7 +100,29 @@ Deno.test("hostile clients: one that asks thousands of times and never reads is 
     }
     assert(sent > 1000 && sent < 100_000, `${sent} requests`);
     closeDescriptor(fd);
-    house.dropped(null, "it does not read: 4096 packets wait for it");
+    house.dropped(null, "it does not read: 4097 packets of ");
+  });
+});
+
+Deno.test("hostile clients: one that asks for long answers and never reads is dropped when they are 2 MiB", async () => {
+  await withstands(async (house, pair) => {
+    for (let i = 0; i < 64; i++) pair.host.discovery.register(`${"long ".repeat(50)}${i}`, pair.to.handle);
+    using deaf = new RawClient(house.socket(17));
+    deaf.hello();
+    let sent = 0;
+    try {
+      for (; sent < 100_000; sent++) {
+        deaf.send("list", { prefix: "", after: null });
+        if (sent % 100 === 0) await pair.use();
+      }
+    } catch (error) {
+      assert(error instanceof SystemError && ["EPIPE", "ECONNRESET"].includes(error.code), String(error));
+    }
+    assert(sent < 4096, `${sent} requests`);
+    const { reason } = house.entries().find(({ event }) => event === "dropped")!;
+    const [, bytes] = /^it does not read: [0-9]{1,3} packets of ([0-9]+) bytes wait for it$/.exec(reason!)!;
+    assert(Number(bytes) > 2 ** 21 && Number(bytes) < 2 ** 21 + 65_536, reason);
+    for (const { name } of pair.host.discovery.list("long ")) pair.host.discovery.unregister(name);
   });
 });
 

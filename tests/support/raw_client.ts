@@ -33,7 +33,7 @@ export class RawClient implements Disposable {
     const id = ++this.#requests;
     this.#socket.send(encodeMessage({ id, op, args }), descriptors);
     for (;;) {
-      if (waitReadable([this.#socket.fd], 10_000) === 0) throw new Error(`the broker did not answer '${op}' for 10 s`);
+      if (waitReadable([this.#socket.fd], 60_000) === 0) throw new Error(`the broker did not answer '${op}' for 60 s`);
       const packet = this.#socket.receive();
       if (packet === undefined) continue;
       const message = packet.end ? undefined : decodeMessage(packet.bytes);
@@ -41,6 +41,12 @@ export class RawClient implements Disposable {
       if (message.id === id) return { ...message, descriptors: packet.descriptors } as unknown as RawReply;
       packet.descriptors.forEach(closeDescriptor);
     }
+  }
+
+  /** Asks, when there is room for it, and does not look for the reply. */
+  send(op: string, args: Message = {}): void {
+    const bytes = encodeMessage({ id: ++this.#requests, op, args });
+    while (!this.#socket.send(bytes)) waitReadable([], 1);
   }
 
   /** Says hello; what comes with the reply is closed. */

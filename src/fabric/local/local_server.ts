@@ -43,8 +43,9 @@ import { asVmciError } from "./system_failure.ts";
 /** Connections that may wait to be accepted. */
 const BACKLOG = 4096;
 
-/** Packets that nothing else bounds may wait for a client that does not read; then it is dropped. */
+/** So many packets, and bytes, that nothing else bounds may wait for a client that does not read; then it is dropped. */
 const MOST_PENDING = 4096;
+const MOST_PENDING_BYTES = 2 ** 21;
 
 /**
  * Descriptors that may wait for a client that does not read: those of as many bells as one request may need, of the
@@ -412,8 +413,9 @@ export class LocalServer {
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
       door.client.unread = door.pending.caused;
-      if (door.pending.caused > MOST_PENDING) {
-        return this.#letGo(door, `it does not read: ${MOST_PENDING} packets wait for it`);
+      const { caused, causedBytes } = door.pending;
+      if (caused > MOST_PENDING || causedBytes > MOST_PENDING_BYTES) {
+        return this.#letGo(door, `it does not read: ${caused} packets of ${causedBytes} bytes wait for it`);
       }
       if (door.pending.length > 1) return;
       this.#epoll.modify(door.fd, EpollEvent.IN | EpollEvent.RDHUP | EpollEvent.OUT);

@@ -7,6 +7,7 @@
  */
 
 import { formatHandle, type Handle } from "../../handle.ts";
+import { encodeMessage } from "./packet_codec.ts";
 import type { AccessEntry, Message, NoticeName } from "../protocol.ts";
 
 /** One packet that waits. */
@@ -36,8 +37,8 @@ interface Placed {
   readonly packet: Waiting;
   /** What it is about, if it can be merged. */
   readonly about: string | undefined;
-  /** Whether nothing else bounds it. */
-  readonly caused: boolean;
+  /** Its bytes, if nothing else bounds it; 0 otherwise. */
+  readonly caused: number;
 }
 
 /** So many packets are all told: a moment without memory or room costs a client nothing of what it is told. */
@@ -90,6 +91,7 @@ export class NoticeQueue {
   ]));
   #count = 0;
   #caused = 0;
+  #causedBytes = 0;
   #descriptors = 0;
   /** How often it was said who is attached: what comes and goes after that is not merged with what did before. */
   #attachedSaid = 0;
@@ -109,6 +111,11 @@ export class NoticeQueue {
     return this.#caused;
   }
 
+  /** How many bytes those have. */
+  get causedBytes(): number {
+    return this.#causedBytes;
+  }
+
   /** Adds a packet. */
   push(packet: Waiting): void {
     const { notice } = packet.message;
@@ -120,14 +127,16 @@ export class NoticeQueue {
       ? this.#mergeableOf(packet.message)
       : undefined;
     // What takes something back is bounded as that is.
-    const replacesCaused = mergeable !== undefined && this.#latestOf(mergeable.about)?.caused === true;
+    const replaced = mergeable === undefined ? undefined : this.#latestOf(mergeable.about);
+    const isBounded = BOUNDED.has(notice) || (takes(packet.message) && !replaced?.caused);
     if (mergeable !== undefined && this.#isMerged(mergeable)) return;
     const place = this.#count++;
     if (mergeable !== undefined) this.#latest.set(mergeable.about, place);
-    const caused = replacesCaused || !isBounded(packet.message);
+    const caused = isBounded ? 0 : encodeMessage(packet.message).length;
     this.#waiting.set(place, { packet, about: mergeable?.about, caused });
     this.#descriptors += packet.descriptors.length;
-    if (caused) this.#caused++;
+    this.#causedBytes += caused;
+    if (caused > 0) this.#caused++;
     crowd?.places.add(place);
     if (crowd !== undefined && crowd.places.size > MOST_OF_EACH) this.#miss(crowd, MISSED.get(notice)!);
   }
@@ -184,9 +193,10 @@ export class NoticeQueue {
     const { packet, about, caused } = this.#waiting.get(place)!;
     const { message, descriptors } = packet;
     if (instead === undefined) this.#waiting.delete(place);
-    else this.#waiting.set(place, { packet: { ...packet, message: instead }, about: undefined, caused: false });
+    else this.#waiting.set(place, { packet: { ...packet, message: instead }, about: undefined, caused: 0 });
     this.#descriptors -= descriptors.length;
-    if (caused) this.#caused--;
+    this.#causedBytes -= caused;
+    if (caused > 0) this.#caused--;
     this.#crowdOf(message.notice)?.places.delete(place);
     const missed = this.#crowds.get(message.notice);
     if (place === missed?.missed) missed.missed = undefined;
@@ -230,6 +240,8 @@ export class NoticeQueue {
           ? { about: came }
           : { about: about(message.watch, "removed", entry.name), undoes: came };
       }
+      case "peer_gone":
+        return { about: about(message.peer) };
       case "watcher":
         return { about: about(formatHandle(handle!), message.peer) };
       case "context_added":
@@ -253,12 +265,10 @@ export class NoticeQueue {
   }
 }
 
-/** Whether there can be no more of it than the client has. Of what it has, as much may be taken from it at once. */
-function isBounded(message: Message): boolean {
-  const { notice, present, entry } = message;
+/** Whether it says that the client has something no more: of that there is no more than it has. */
+function takes({ notice, present, entry }: Message): boolean {
   if (notice === "keep_member") return present === false;
-  if (notice === "keep_grant") return Object.keys((entry as AccessEntry).states).length === 0;
-  return BOUNDED.has(notice);
+  return notice === "keep_grant" && Object.keys((entry as AccessEntry).states).length === 0;
 }
 
 function clientOf({ entry }: Message): Handle {
