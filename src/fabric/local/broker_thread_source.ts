@@ -1,5 +1,5 @@
 // Made by `deno task build:thread` from broker_thread.ts: do not edit.
-// sha256 of sources and text: 10d20325584e9e225c0da5e839cc4c40d21668521fc16d3f1a5901d35e8d36aa
+// sha256 of sources and text: 16174bc1f4ff249b18ecad3a12586e1b37f0895e5c973131fd27d32ac823a393
 // deno-fmt-ignore-file
 // deno-lint-ignore-file
 

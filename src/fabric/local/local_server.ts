@@ -563,7 +563,6 @@ export class LocalServer {
   }
 }
 
-/** The reply to who asked for a lane that its receiver could not be handed. */
 /** Sends a packet, if there is room; without its descriptors where no more of them may be on their way. */
 function transmit({ socket }: Door, message: Message, descriptors: readonly number[]): boolean {
   try {
@@ -575,6 +574,7 @@ function transmit({ socket }: Door, message: Message, descriptors: readonly numb
   }
 }
 
+/** The reply to who asked for a lane that its receiver could not be handed. */
 function withoutLane(packet: Outgoing): Outgoing {
   const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
   return { ...packet, message: { id: requestId(packet.message), error: { code: "NO_RESOURCES", reason } }, shares: [] };
