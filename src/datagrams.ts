@@ -100,6 +100,10 @@ export class Datagrams {
       // The broker counts it as long as something may be left in it.
       if (cause === "ended" && incoming === undefined) session.tell("close_lane", { lane });
       if (cause !== "ended") this.#closeOutgoing((outgoing) => outgoing.number === lane, cause);
+      // Who may not send there any more is not told when that goes.
+      for (const [key, lost] of cause === "revoked" ? this.#lost : []) {
+        if (lost.lane === lane) this.#lost.delete(key);
+      }
     });
     session.onAnnounce(() => this.#announce());
     session.peers.onGone((peer) => this.#peerGone(peer));

@@ -489,9 +489,16 @@ Deno.test(
       fourth.answer = give(lane);
       datagrams.sendTo(HANDLE, new Uint8Array(1));
     }
+    session.peers.remove(6);
     fourth.alive = false;
     lookForTheNext();
     assertEquals(announced(last), [[11, true]]);
+    // Who may not send there any more need not know.
+    last.say({ notice: "lane_closed", lane: 11, cause: "revoked" });
+    last.alive = false;
+    medium.brokers.push(new FakeBroker(1025));
+    lookForTheNext();
+    assertEquals(announced(medium.brokers.at(-1)!), []);
   }),
 );
 
