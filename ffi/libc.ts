@@ -399,7 +399,8 @@ export class SystemError extends Error {
    */
   constructor(errno: number, call: string) {
     // The map has libuv's numbers, which are the kernel's with a minus, and not all of them.
-    const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+    const own = Object.entries(Errno).find(([, number]) => number === errno)?.[0];
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [own ?? `E${errno}`, `error ${errno}`];
     super(`${call} failed: ${text} (${code})`);
     this.errno = errno;
     this.code = code;

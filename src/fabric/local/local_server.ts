@@ -47,10 +47,10 @@ const BACKLOG = 4096;
 const MOST_PENDING = 4096;
 const MOST_PENDING_BYTES = 2 ** 21;
 
-/**
- * Descriptors that may wait for a client that does not read: those of as many bells as one request may need, of the
- * reply to it, and of the lanes and bells that others may have it told of meanwhile.
- */
+/** Descriptors of lanes that may wait for a client that does not read: with these a sender can be told that it is busy. */
+const MOST_PENDING_OF_LANES = 192;
+
+/** Descriptors that may wait: beside those, as many bells as one request may need, and the reply to it. */
 const MOST_PENDING_DESCRIPTORS = 768;
 
 /** Packets taken from one client, and connections from one socket, before the others have their turn. */
@@ -406,9 +406,8 @@ export class LocalServer {
         if (notify) this.#notify(door, message);
         return;
       }
-      if (door.pending.descriptors + descriptors.length > MOST_PENDING_DESCRIPTORS) {
-        return this.#keepOut(door, message);
-      }
+      const most = message.notice === "lane" ? MOST_PENDING_OF_LANES : MOST_PENDING_DESCRIPTORS;
+      if (door.pending.descriptors + descriptors.length > most) return this.#keepOut(door, message);
       const copies = duplicates(descriptors);
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
