@@ -293,7 +293,7 @@ Deno.test("hostile clients: one that takes thousands of grants back does not hav
 });
 
 Deno.test("hostile clients: hundreds that watch their region do not have a busy process dropped that attaches to it", async () => {
-  await withstands(async (house, { host, to }) => {
+  await withstands((house, { host, to }) => {
     using stack = new DisposableStack();
     const [owner, ...others] = Array.from({ length: 256 }, () => {
       const raw = stack.use(new RawClient(house.socket(17)));
@@ -316,17 +316,8 @@ Deno.test("hostile clients: hundreds that watch their region do not have a busy 
       // They read what they are told of each other.
       if (i % 32 === 31) { for (const each of [owner, ...others]) told(each, "lookup", { name: "honest" }); }
     }
-    // As much waits for the one who attaches as others may have wait: this thread is its own.
-    const pinger = stack.use(new RawClient(house.socket(17)));
-    pinger.hello();
-    let token = 0;
-    const ping = () => pinger.ask("ping", { handle: to.handle, token: token++ }).error === undefined;
-    while (ping());
-    const most = token - 1;
-    host.discovery.list("");
-    await new Promise((resolve) => setTimeout(resolve));
-    pinger.ask("lookup", { name: "honest" });
-    for (let pinged = 0; pinged < most - 8; pinged++) assert(ping());
+    // The connection of the one who attaches is full: this thread is its own.
+    for (let token = 0; token < 1000; token++) told(owner, "ping", { handle: to.handle, token });
     using region = host.sharedMemory.attach(handle);
     assertEquals([region.size, host.discovery.lookup("honest")], [4096, to.handle]);
     assertEquals(house.entries().filter(({ event }) => event === "dropped"), []);
