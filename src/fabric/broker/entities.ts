@@ -72,7 +72,7 @@ export class Client {
   returned = false;
   /** Whether it has not announced all that it had then. */
   announcing = false;
-  /** How many packets wait for it to read them, as the medium counts them: without those that something else bounds. */
+  /** How many packets wait for it to read them, as the medium counts them. */
   unread = 0;
   /** Its questions whether somebody turns his loop, that are not answered yet: of whom each was asked. */
   readonly pings: Map<number, Client> = new Map();

@@ -411,7 +411,7 @@ export class LocalServer {
       const copies = duplicates(descriptors);
       if (copies === undefined) return this.#keepOut(door, message);
       door.pending.push({ message, descriptors: copies, notify });
-      door.client.unread = door.pending.caused;
+      door.client.unread = door.pending.length;
       const { caused, causedBytes } = door.pending;
       if (caused > MOST_PENDING || causedBytes > MOST_PENDING_BYTES) {
         return this.#letGo(door, `it does not read: ${caused} packets of ${causedBytes} bytes wait for it`);
@@ -454,7 +454,7 @@ export class LocalServer {
       for (let first = door.pending.first(); first !== undefined; first = door.pending.first()) {
         if (!transmit(door, first.message, first.descriptors)) return;
         door.pending.shift();
-        door.client.unread = door.pending.caused;
+        door.client.unread = door.pending.length;
         for (const fd of first.descriptors) closeDescriptor(fd);
         if (first.notify) this.#notify(door, first.message);
       }

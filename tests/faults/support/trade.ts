@@ -82,7 +82,8 @@ export async function comeTrader(
   const peers: Map<number, Peer> = s.kept.peers = new Map();
   let changes = 0;
   const note = (word: ReturnType<typeof right>, how: number) => word.store(changes * 4 + how);
-  let drawn = context;
+  // Neighbours do not draw alike.
+  let drawn = Math.imul(context, 0x9e3779b1);
   const draw = (below: number) => {
     drawn = (Math.imul(drawn, 1664525) + 1013904223) >>> 0;
     return Math.floor(drawn / 2 ** 32 * below);
