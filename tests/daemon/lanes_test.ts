@@ -2,10 +2,11 @@
 
 import { assertEquals } from "@std/assert";
 import "../ffi/support.ts";
-import { openVmci, type Vmci } from "../../mod.ts";
+import { openVmci, type Vmci, type VmciError } from "../../mod.ts";
 import { PUBLIC_GROUP } from "../../src/fabric/broker.ts";
 import { failsSync } from "../support/failure.ts";
 import { House } from "../support/house.ts";
+import { RawClient } from "../support/raw_client.ts";
 
 const VM = 16;
 
@@ -69,6 +70,39 @@ Deno.test("lanes that have ended and have nothing left in them go at once, and t
     if (inbox === one) read();
     turn(victim);
   }
+});
+
+Deno.test("what was accepted arrives though the daemon dies: who has much to read is handed no lane", async () => {
+  await using house = await House.serving();
+  await using receiver = await openVmci({ device: house.main });
+  await using sender = await openVmci({ device: house.main, contextId: VM });
+  using inbox = receiver.datagrams.create();
+  receiver.access.addClientPrivileges(inbox.handle, receiver.access.publicGroup, { allow: ["DG_SEND"] });
+  const sources = Array.from({ length: 10 }, () => sender.datagrams.create());
+  turn(receiver);
+  // Its connection is full of questions: this thread is its own.
+  using raw = new RawClient(house.main);
+  raw.hello();
+  for (let token = 0; token < 1000; token++) {
+    assertEquals(raw.ask("ping", { handle: inbox.handle, token }).error, undefined);
+  }
+  const accepted = sources.filter((source, i) => {
+    try {
+      return source.sendTo(inbox.handle, Uint8Array.of(i)) === 1;
+    } catch (error) {
+      assertEquals((error as VmciError).code, "NO_RESOURCES");
+      return false;
+    }
+  });
+  await house.kill();
+  await house.start();
+  const received = () => Array.from({ length: 10 }, () => inbox.tryReceive()?.payload[0]);
+  receiver.discovery.list("none");
+  assertEquals(received().filter((it) => it !== undefined).length, accepted.length);
+  assertEquals(accepted, []);
+  // It has read, and is handed them again.
+  for (const [i, source] of sources.entries()) source.sendTo(inbox.handle, Uint8Array.of(i));
+  assertEquals(received(), sources.map((_, i) => i));
 });
 
 Deno.test("who sends again what the stopped daemon did not answer has the bell that the late answer brings", async () => {

@@ -27,7 +27,7 @@ import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } fro
 import type { Client, Identity } from "../broker/entities.ts";
 import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
-import { type Message, requestId, TOLD, UNHURRIED } from "../protocol.ts";
+import { type Message, type Notices, requestId, TOLD, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
 import type { BrokerThreadConfig } from "./broker_thread_config.ts";
 import { Callers, originOf } from "./callers.ts";
@@ -47,10 +47,10 @@ const BACKLOG = 4096;
 const MOST_PENDING = 4096;
 const MOST_PENDING_BYTES = 2 ** 21;
 
-/** Descriptors of lanes that may wait for a client that does not read: with these a sender can be told that it is busy. */
-const MOST_PENDING_OF_LANES = 192;
-
-/** Descriptors that may wait: beside those, as many bells as one request may need, and the reply to it. */
+/**
+ * Descriptors that may wait for a client that does not read: those of as many bells as one request may need, of the
+ * reply to it, and of the bells that others may have it told of before.
+ */
 const MOST_PENDING_DESCRIPTORS = 768;
 
 /** Packets taken from one client, and connections from one socket, before the others have their turn. */
@@ -406,10 +406,13 @@ export class LocalServer {
         if (notify) this.#notify(door, message);
         return;
       }
-      const most = message.notice === "lane" ? MOST_PENDING_OF_LANES : MOST_PENDING_DESCRIPTORS;
-      if (door.pending.descriptors + descriptors.length > most) return this.#keepOut(door, message);
-      const copies = duplicates(descriptors);
-      if (copies === undefined) return this.#keepOut(door, message);
+      // What waits here dies with this process: a lane is handed over before its sender is answered, or not at all.
+      if (message.notice === "lane") return this.#keepOut(door, message as unknown as Notices["lane"]);
+      const fits = door.pending.descriptors + descriptors.length <= MOST_PENDING_DESCRIPTORS;
+      const copies = fits ? duplicates(descriptors) : undefined;
+      if (copies === undefined) {
+        return this.#letGo(door, `it does not read: ${door.pending.descriptors} file descriptors wait for it`);
+      }
       door.pending.push({ message, descriptors: copies, notify });
       door.client.unread = door.pending.length;
       const { caused, causedBytes } = door.pending;
@@ -432,16 +435,11 @@ export class LocalServer {
     this.#letGo(door, left ? undefined : `it cannot be sent to: ${error.message}`);
   }
 
-  /** A client that does not read can be sent no more descriptors: those that wait for it are this process' own. */
-  #keepOut(door: Door, message: Message): void {
-    if (message.notice !== "lane") {
-      return this.#letGo(door, `it does not read: ${door.pending.descriptors} file descriptors wait for it`);
-    }
-    // The sender gets an error instead of a lane that nobody reads: the reply to it comes after this.
-    this.#keptOut.add(message.lane as number);
-    const { lane, peer } = message;
+  /** A receiver cannot be handed a lane now: its sender gets an error instead, for the reply to it comes after this. */
+  #keepOut(door: Door, { lane, peer, fresh }: Notices["lane"]): void {
+    this.#keptOut.add(lane);
     // With the lane goes the bell that should have come with it.
-    const forgetting = message.fresh ? [{ id: 0, op: "forget_peer", args: { peer } }] : [];
+    const forgetting = fresh ? [{ id: 0, op: "forget_peer", args: { peer } }] : [];
     for (const request of [...forgetting, { id: 0, op: "close_lane", args: { lane } }]) {
       const { outgoing, spent } = this.#broker.handle(door.client, { message: request, shares: [] });
       // It has never heard of that lane.
@@ -575,7 +573,7 @@ function transmit({ socket }: Door, message: Message, descriptors: readonly numb
 
 /** The reply to who asked for a lane that its receiver could not be handed. */
 function withoutLane(packet: Outgoing): Outgoing {
-  const reason = "the receiver's process is busy and can be handed no more lanes; try again later";
+  const reason = "the receiver's process is busy and can be handed no lane now; try again later";
   return { ...packet, message: { id: requestId(packet.message), error: { code: "NO_RESOURCES", reason } }, shares: [] };
 }
 
