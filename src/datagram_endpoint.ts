@@ -97,7 +97,8 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @param destination Where to.
    * @param payload 0 to 69,608 bytes; they are copied.
    * @returns The number of bytes of the payload.
-   * @throws {VmciError} NO_RESOURCES when the receiver's queue is full; NO_ACCESS without DG_SEND on the destination, or
+   * @throws {VmciError} NO_RESOURCES when the receiver's queue is full, and for the first datagram to it also when it has its
+   * quota of senders or has so much else to read that it can be told of none now; NO_ACCESS without DG_SEND on the destination, or
    * by the coarse flags; INVALID_ARGS when there is no such destination, or the payload is too large; DST_UNREACHABLE
    * for the hypervisor, and for a well-known handle that nobody owns; INVALID_RESOURCE when this endpoint is closed;
    * UNAVAILABLE when the broker does not answer.
@@ -123,7 +124,7 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @param destination Where to.
    * @param size Bytes of payload, 0 to 69,608.
    * @returns `true` when {@linkcode DatagramEndpoint.sendTo} would not find the queue full.
-   * @throws {VmciError} As `sendTo`, but for NO_RESOURCES.
+   * @throws {VmciError} As `sendTo`, but not when the queue is full.
    *
    * @example
    * ```ts
