@@ -97,11 +97,11 @@ export class DatagramEndpoint implements Disposable, AsyncIterable<Datagram> {
    * @param destination Where to.
    * @param payload 0 to 69,608 bytes; they are copied.
    * @returns The number of bytes of the payload.
-   * @throws {VmciError} NO_RESOURCES when the receiver's queue is full, and for the first datagram to it also when it has its
-   * quota of senders or has so much else to read that it can be told of none now; NO_ACCESS without DG_SEND on the destination, or
-   * by the coarse flags; INVALID_ARGS when there is no such destination, or the payload is too large; DST_UNREACHABLE
-   * for the hypervisor, and for a well-known handle that nobody owns; INVALID_RESOURCE when this endpoint is closed;
-   * UNAVAILABLE when the broker does not answer.
+   * @throws {VmciError} NO_RESOURCES when the receiver's queue is full, and for the first datagram to it also when it has
+   * its quota of senders, or so much else to read that it can be told of none now; NO_ACCESS without DG_SEND on the
+   * destination, or by the coarse flags; INVALID_ARGS when there is no such destination, or the payload is too large;
+   * DST_UNREACHABLE for the hypervisor, and for a well-known handle that nobody owns; INVALID_RESOURCE when this endpoint
+   * is closed; UNAVAILABLE when the broker does not answer.
    *
    * @example
    * ```ts

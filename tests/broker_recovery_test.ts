@@ -15,6 +15,17 @@ function allow(owner: TestClient, resource: Handle, privilege: "DG_SEND" | "SM_A
   owner.ask("grant", { resource, client: contextHandle(VM), allow: [privilege], deny: [] });
 }
 
+/** It had an endpoint under the broker before. */
+function announceEndpoint(owner: TestClient, handle: Handle): void {
+  const args = { type: "DATAGRAM", handle, size: 0, creatorOnly: false, ticket: null } as const;
+  assert(owner.ask("announce_resource", args).accepted);
+}
+
+/** The causes of which lanes were closed for it. */
+function causes(client: TestClient): string[] {
+  return client.take("lane_closed").map(({ body }) => body.cause);
+}
+
 /** A client of the broker before. */
 function returned(world: BrokerWorld, slot: number, context = VM): TestClient {
   return world.join(context, { slot, client: 2000 + slot });
@@ -205,11 +216,10 @@ describe("broker: what survivors say, twice or late", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
     const [receiver, sender] = [returned(world, 1, HOST_CONTEXT), returned(world, 2)];
     const destination = { context: HOST_CONTEXT, resource: 3000 };
-    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
-    assert(receiver.ask("announce_resource", args).accepted);
+    announceEndpoint(receiver, destination);
     sender.ask("announce_lane", { lane: 4000, source: none, destination, sender: true, ticket: "" });
     for (const client of [receiver, sender]) client.ask("announced", {});
-    assertEquals(sender.take("lane_closed").map(({ body }) => body.cause), ["revoked"]);
+    assertEquals(causes(sender), ["revoked"]);
     receiver.leave();
     assertEquals(sender.take("resource_gone"), []);
   });
@@ -218,8 +228,7 @@ describe("broker: what survivors say, twice or late", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
     const [receiver, sender] = [returned(world, 1), returned(world, 2)];
     const destination = { context: VM, resource: 3000 };
-    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
-    assert(receiver.ask("announce_resource", args).accepted);
+    announceEndpoint(receiver, destination);
     const lane = (sends: boolean) => ({ lane: 4000, source: none, destination, sender: sends, ticket: "" });
     receiver.ask("announce_peers", { peers: [sender.client.number] });
     sender.ask("announce_peers", { peers: [receiver.client.number] });
@@ -237,8 +246,7 @@ describe("broker: what survivors say, twice or late", () => {
       const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
       const [receiver, sender] = [returned(world, 1), returned(world, 2)];
       const destination = { context: VM, resource: 3000 };
-      const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
-      assert(receiver.ask("announce_resource", args).accepted);
+      announceEndpoint(receiver, destination);
       const announce = (client: TestClient) => {
         const peers = client === receiver ? [sender.client.number] : [];
         client.ask("announce_peers", { peers });
@@ -247,7 +255,6 @@ describe("broker: what survivors say, twice or late", () => {
       };
       const inTurn = first === "sender" ? [sender, receiver] : [receiver, sender];
       for (const client of inTurn) announce(client);
-      const causes = (client: TestClient) => client.take("lane_closed").map(({ body }) => body.cause);
       assertEquals([causes(sender), causes(receiver), world.inspect("lanes")], [["gone"], ["ended"], []]);
       // It is told when that goes where it sent to.
       assertEquals(sender.take("resource_gone"), []);
@@ -267,7 +274,6 @@ describe("broker: what survivors say, twice or late", () => {
     sender.ask("announce_lane", lane(true));
     receiver.ask("announce_lane", lane(false));
     for (const client of [sender, receiver]) client.ask("announced", {});
-    const causes = (client: TestClient) => client.take("lane_closed").map(({ body }) => body.cause);
     assertEquals([causes(sender), causes(receiver), world.inspect("lanes")], [["gone"], ["ended"], []]);
   });
 
@@ -275,8 +281,7 @@ describe("broker: what survivors say, twice or late", () => {
     const world = new BrokerWorld({ firstNumber: FIRST, survivors: [slotSurvivor(1), slotSurvivor(2)] });
     const [receiver, sender] = [returned(world, 1), returned(world, 2)];
     const [destination, other] = [{ context: VM, resource: 3000 }, { context: VM, resource: 3001 }];
-    const args = { type: "DATAGRAM", handle: destination, size: 0, creatorOnly: false, ticket: null } as const;
-    assert(receiver.ask("announce_resource", args).accepted);
+    announceEndpoint(receiver, destination);
     for (const [lane, to] of [[4000, destination], [4001, other]] as const) {
       sender.ask("announce_lane", { lane, source: none, destination: to, sender: true, ticket: "" });
     }
