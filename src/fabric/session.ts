@@ -26,6 +26,7 @@ import {
   type Requests,
   type Results,
 } from "./protocol.ts";
+import { isRepeatable, Unanswered } from "./unanswered.ts";
 
 /** How a session starts. */
 export interface SessionOptions {
@@ -69,19 +70,6 @@ const PATIENCE = { greeting: 100, announcing: 1000 };
 /** So often a busy thread that only sends asks the kernel whether the broker is gone. */
 const HANG_UP_CHECK = 4096;
 
-/** What undoes something, or must not be done twice: the next broker is told that the one before may have done it. */
-const REPEATABLE: ReadonlySet<Operation> = new Set<Operation>([
-  "register",
-  "unregister",
-  "destroy",
-  "revoke",
-  "revoke_all",
-  "remove_member",
-]);
-
-/** So many unanswered requests are remembered when a broker goes. */
-const MOST_DOUBTFUL = 256;
-
 /** Milliseconds that one session of a thread waits before it sees to the others. */
 const OTHERS_TURN = 20;
 
@@ -115,10 +103,7 @@ export class Session implements Parking {
   readonly #announcers: (() => void)[] = [];
   readonly #recoveredHooks: ((pid: number, lost: readonly Handle[]) => void)[] = [];
   readonly #closeHooks: (() => void)[] = [];
-  /** Requests that were given up, by id, as long as their replies may still come. */
-  readonly #overdue = new Map<number, { readonly op: Operation; readonly args: unknown }>();
-  /** Those of them that a broker never answered which is gone, as text. */
-  readonly #doubtful: string[] = [];
+  readonly #unanswered = new Unanswered();
   readonly #arrived: Packet[] = [];
   /** What is to be said as soon as there is room. */
   readonly #untold: Message[] = [];
@@ -270,7 +255,7 @@ export class Session implements Parking {
   ): Reply<O> {
     this.assertOpen(subject.operation, subject.handle);
     const deadline = performance.now() + this.#patience;
-    let sent: Requests[O] = this.#wasAsked(op, args) ? { ...args, repeated: true } : args;
+    let sent: Requests[O] = this.#unanswered.claim({ op, args }) ? { ...args, repeated: true } : args;
     for (;;) {
       // What is announced to one broker is not for the next, which must be told all from the beginning.
       if (this.#recovering && this.#connection === undefined) throw new BrokerGone();
@@ -279,7 +264,7 @@ export class Session implements Parking {
       if (packet === "closed") {
         this.#lost(connection);
         // What the broker did before it died may have survived it in what others announce.
-        if (REPEATABLE.has(op)) sent = { ...args, repeated: true };
+        if (isRepeatable(op)) sent = { ...args, repeated: true };
         continue;
       }
       if (packet === undefined) throw this.#silent(subject);
@@ -292,24 +277,6 @@ export class Session implements Parking {
       if (error === undefined) return { result: packet.message.result as Results[O], shares: packet.shares };
       throw new VmciError(error.code, { ...subject, reason: error.reason });
     }
-  }
-
-  /**
-   * Whether the same was asked before and not answered in time: it may have been done, and the program, which was told
-   * that it may not, asks for it again.
-   */
-  #wasAsked(op: Operation, args: unknown): boolean {
-    if (!REPEATABLE.has(op)) return false;
-    const text = JSON.stringify(args);
-    for (const [id, overdue] of this.#overdue) {
-      if (overdue.op !== op || JSON.stringify(overdue.args) !== text) continue;
-      // What it did is not undone when its reply comes: it is what this request is to do.
-      this.#overdue.delete(id);
-      return true;
-    }
-    const place = this.#doubtful.indexOf(`${op} ${text}`);
-    if (place >= 0) this.#doubtful.splice(place, 1);
-    return place >= 0;
   }
 
   /** Throws INVALID_RESOURCE when the session is closed. */
@@ -340,7 +307,7 @@ export class Session implements Parking {
       return packet;
     } finally {
       // Also when waiting fails.
-      if (packet === undefined) this.#overdue.set(id, { op, args: asked });
+      if (packet === undefined) this.#unanswered.add(id, { op, args: asked });
     }
   }
 
@@ -487,8 +454,7 @@ export class Session implements Parking {
       }
     } else {
       // The reply to a request that was given up.
-      const request = this.#overdue.get(message.id as number);
-      this.#overdue.delete(message.id as number);
+      const request = this.#unanswered.answered(message.id as number);
       if (request !== undefined) shares = this.#undo(request.op, request.args, packet);
     }
     for (const share of shares) this.medium.release(share);
@@ -703,11 +669,7 @@ export class Session implements Parking {
     this.#noticeSeen = 0;
     this.#bell?.close();
     this.#bell = undefined;
-    for (const { op, args } of this.#overdue.values()) {
-      if (REPEATABLE.has(op)) this.#doubtful.push(`${op} ${JSON.stringify(args)}`);
-    }
-    this.#doubtful.splice(0, this.#doubtful.length - MOST_DOUBTFUL);
-    this.#overdue.clear();
+    this.#unanswered.brokerGone();
     this.#untold.length = 0;
     this.#retryAt = 0;
     if (!this.#closed) this.#retryLater(0);
@@ -746,7 +708,7 @@ export class Session implements Parking {
     this.#patience = Math.min(timeout, PATIENCE.announcing);
     try {
       // A broker that owes answers is asked nothing more: it would hold this thread up again.
-      const owed = this.#connection !== undefined && this.#overdue.size > 0;
+      const owed = this.#connection !== undefined && this.#unanswered.size > 0;
       if (!owed && this.#recover(performance.now() + Math.min(timeout, PATIENCE.greeting), "find the broker")) {
         this.#retryDelay = RETRY.first;
         return;

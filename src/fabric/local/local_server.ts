@@ -7,13 +7,11 @@
 
 import { VmciError } from "../../error.ts";
 import { AdaptiveSpin } from "../../lane/adaptive_spin.ts";
-import { LANE_SIZE } from "../../lane/ring.ts";
 import { VERSION } from "../../version.ts";
 import { closeDescriptor, closedOnFailure, describe, duplicate } from "../../../ffi/descriptor.ts";
 import { Epoll, EpollEvent } from "../../../ffi/epoll.ts";
 import { readAt, removeFile, renameFile } from "../../../ffi/file.ts";
 import { Errno, SystemError } from "../../../ffi/libc.ts";
-import { addSeals, createMemfd, Seal, seals } from "../../../ffi/memfd.ts";
 import { userId, yieldProcessor } from "../../../ffi/process.ts";
 import {
   acceptSocket,
@@ -25,7 +23,6 @@ import {
 } from "../../../ffi/unix_socket.ts";
 import { Broker, clientSurvivor, type Outcome, type Outgoing, slotSurvivor } from "../broker.ts";
 import type { Client, Identity } from "../broker/entities.ts";
-import type { BrokerMedium, RegionAccess, Share } from "../medium.ts";
 import { type ContextSet, Policy } from "../policy.ts";
 import { type Message, type Notices, requestId, TOLD, UNHURRIED } from "../protocol.ts";
 import { AuditLog } from "./audit_log.ts";
@@ -34,10 +31,11 @@ import { Callers, originOf } from "./callers.ts";
 import { type ClientLedger, isSameProcess, type SeenProcesses } from "./client_ledger.ts";
 import { isReserved } from "./descriptor_reserve.ts";
 import { HmacTickets } from "./hmac_tickets.ts";
-import { createWord, FIXED_SIZE_SEALS, type MappedWord, WORD_SIZE } from "./local_memory.ts";
+import { LocalBrokerMedium } from "./local_broker_medium.ts";
+import { createWord, type MappedWord } from "./local_memory.ts";
 import { NoticeQueue } from "./notice_queue.ts";
 import { decodeMessage, encodeMessage } from "./packet_codec.ts";
-import { type NumberMark, type Roster, RunDirectory } from "./run_directory.ts";
+import { type Roster, RunDirectory } from "./run_directory.ts";
 import { asVmciError } from "./system_failure.ts";
 
 /** Connections that may wait to be accepted. */
@@ -100,8 +98,8 @@ export class LocalServer {
   readonly #epoll: Epoll;
   readonly #visit = (fd: number, events: number): void => this.#attend(fd, events);
   readonly #adaptive = new AdaptiveSpin();
+  readonly #medium: LocalBrokerMedium;
   readonly #broker: Broker;
-  readonly #numbers: NumberMark | undefined;
   readonly #roster: Roster | undefined;
   readonly #ledger: ClientLedger | undefined;
   readonly #audit: AuditLog | undefined;
@@ -138,7 +136,8 @@ export class LocalServer {
       if (directory !== undefined) this.#roster = open(directory.openRoster());
       if (state !== undefined) this.#ledger = open(state.openLedger());
       const numbered = state ?? directory;
-      if (numbered !== undefined) this.#numbers = open(numbered.openNumbers());
+      const numbers = numbered === undefined ? undefined : open(numbered.openNumbers());
+      this.#medium = new LocalBrokerMedium(numbers);
       if (config.audit !== undefined) this.#audit = open(new AuditLog(config.audit));
       this.#policy = config.policy === undefined ? undefined : Policy.parse(config.policy.text, config.policy.name);
       for (const slot of this.#roster?.living() ?? []) {
@@ -147,11 +146,11 @@ export class LocalServer {
       for (const entry of this.#ledger?.readSurvivors() ?? []) {
         this.#isLiving.set(clientSurvivor(entry.client), (seen) => isSameProcess(entry, seen));
       }
-      this.#broker = new Broker(new LocalBrokerMedium(this.#numbers), {
+      this.#broker = new Broker(this.#medium, {
         pid: Deno.pid,
         kind: config.kind,
         version: VERSION,
-        firstNumber: this.#numbers?.read() ?? 0,
+        firstNumber: numbers?.read() ?? 0,
         survivors: this.#isLiving.keys(),
         ...(config.quota === undefined ? {} : { quota: config.quota }),
         ...(this.#policy === undefined ? {} : { policy: this.#policy }),
@@ -300,7 +299,7 @@ export class LocalServer {
       if (packet === undefined) return;
       const message = packet.end ? undefined : decodeMessage(packet.bytes);
       if (message === undefined || door.refusal !== undefined) {
-        packet.descriptors.forEach(giveBack);
+        packet.descriptors.forEach((fd) => this.#medium.release(fd));
         if (message !== undefined) this.#refuse(door, requestId(message), door.refusal!);
         return this.#letGo(door, packet.end || message !== undefined ? undefined : "what it sent is no message");
       }
@@ -313,7 +312,7 @@ export class LocalServer {
 
   /** A message that can be read was not cut itself: its descriptors were, since this process has none left. */
   #refuseCut(door: Door, message: Message, descriptors: readonly number[]): void {
-    descriptors.forEach(giveBack);
+    descriptors.forEach((fd) => this.#medium.release(fd));
     const reason = "the broker has no file descriptor left to take in what belongs to this";
     this.#refuse(door, requestId(message), new VmciError("NO_RESOURCES", { operation: "receive", reason }));
   }
@@ -332,7 +331,7 @@ export class LocalServer {
       if (!(failure instanceof VmciError)) throw failure;
       return this.#refuse(door, id, failure);
     } finally {
-      descriptors.forEach(giveBack);
+      descriptors.forEach((fd) => this.#medium.release(fd));
     }
     this.#deliver(this.#broker.setPolicy(this.#policy));
     this.#send(door, { id, result: {} }, [], false);
@@ -354,7 +353,7 @@ export class LocalServer {
 
   #deliver({ outgoing, spent }: Outcome): void {
     for (const packet of outgoing) this.#dispatch(packet);
-    for (const fd of spent) giveBack(fd as number);
+    for (const share of spent) this.#medium.release(share);
   }
 
   #dispatch(packet: Outgoing): void {
@@ -598,65 +597,5 @@ function duplicates(descriptors: readonly number[]): number[] | undefined {
     copies.forEach(closeDescriptor);
     if (!(error instanceof SystemError)) throw error;
     return undefined;
-  }
-}
-
-/** Closes what a client handed in. If that fails, as files on a file system of its own may, it is closed all the same. */
-function giveBack(fd: number): void {
-  try {
-    closeDescriptor(fd);
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-  }
-}
-
-class LocalBrokerMedium implements BrokerMedium {
-  readonly #numbers: NumberMark | undefined;
-
-  constructor(numbers: NumberMark | undefined) {
-    this.#numbers = numbers;
-  }
-
-  makeLane(): Share {
-    const fd = createMemfd("vmci-lane", LANE_SIZE);
-    closedOnFailure(fd, () => addSeals(fd, FIXED_SIZE_SEALS));
-    return fd;
-  }
-
-  makeBell(): readonly [Share, Share] {
-    return streamPair();
-  }
-
-  checkRegion(share: Share, size: number, writers: RegionAccess): void {
-    const wanted = writers === "creator" ? FIXED_SIZE_SEALS | Seal.FUTURE_WRITE : FIXED_SIZE_SEALS;
-    this.#check("region", share as number, size, wanted);
-    if (!isReserved(share as number)) return;
-    throw new VmciError("NO_RESOURCES", {
-      operation: "keep memory",
-      reason: "the broker has few file descriptors left, and keeps them for those who connect and send",
-    });
-  }
-
-  checkAttention(share: Share): void {
-    this.#check("attention word", share as number, WORD_SIZE, FIXED_SIZE_SEALS | Seal.FUTURE_WRITE);
-  }
-
-  reserveNumbers(mark: number): void {
-    this.#numbers?.write(mark);
-  }
-
-  release(share: Share): void {
-    giveBack(share as number);
-  }
-
-  #check(what: string, fd: number, size: number, wanted: number): void {
-    const actual = seals(fd);
-    const writable = (actual ?? 0) & (Seal.FUTURE_WRITE | Seal.WRITE);
-    const sealed = actual !== undefined && (actual & wanted) === wanted && writable === (wanted & Seal.FUTURE_WRITE);
-    if (sealed && describe(fd).size === size) return;
-    throw new VmciError("INVALID_ARGS", {
-      operation: "check memory",
-      reason: `the ${what}'s memory is not a memfd of ${size} bytes with the seals ${wanted}`,
-    });
   }
 }
