@@ -86,7 +86,8 @@ async function soak(args: readonly string[]): Promise<number> {
       if (!json) show({ ...figures, seconds: reports.at(-1)!.seconds });
     } catch (error) {
       console.error(error);
-      console.error(`${piece.name} failed. Again: deno task soak --only ${piece.name} --seed ${seed}`);
+      const extent = [slice === undefined ? "" : ` --part ${slice}`, toTheEnd ? " --all" : ""].join("");
+      console.error(`${piece.name} failed. Again: deno task soak --only ${piece.name} --seed ${seed}${extent}`);
       return 1;
     }
     shares -= piece.share;
