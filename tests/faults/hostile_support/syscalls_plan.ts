@@ -79,7 +79,9 @@ export async function failCalls(plan: SyscallsPlan): Promise<SyscallsFigures> {
   const end = performance.now() + (plan.seconds ?? Infinity) * 1000;
   const figures: SyscallsFigures = { there: 0, planned: 0, cases: 0, faults: 0, survived: 0, problems: [] };
   await using stack = new AsyncDisposableStack();
-  const crews = Array.from({ length: AT_A_TIME }, () => stack.use(new Crew()));
+  // To start one takes longer than to try a few cases.
+  const many = Math.min(AT_A_TIME, plan.deeds ?? Infinity);
+  const crews = Array.from({ length: many }, () => stack.use(new Crew()));
   const cases = await casesToTry(plan, crews, figures);
   figures.planned = cases.length;
   let told = performance.now();
